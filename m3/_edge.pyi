@@ -1,0 +1,43 @@
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from typing_extensions import disjoint_base
+
+__pyx_capi__: dict[str, object]
+
+class QueueStatistics(NamedTuple):
+    size: int
+    maxsize: int
+    puts: int
+    gets: int
+    put_wait: float
+    get_wait: float
+    high_water: int
+    putters: int
+    getters: int
+
+@disjoint_base
+class Producer:
+    def __new__(cls, queue: Edge) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+    def close(self) -> None: ...
+
+@disjoint_base
+class Edge:
+    @property
+    def is_shutdown(self) -> bool: ...
+    def qsize(self) -> int: ...
+    def empty(self) -> bool: ...
+    def full(self) -> bool: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
+    def statistics(self) -> QueueStatistics: ...
+    def producer(self) -> Producer: ...
+    def shutdown(self, immediate: bool = False) -> None: ...

@@ -1,0 +1,220 @@
+"""
+Everything that m3 raises, in one tree.
+
+.. code-block:: text
+
+    M3Error
+    ├── ConfigError (ValueError)        a description that cannot work
+    │   ├── PlanError                   ... of a pipeline, written in Python
+    │   └── UnknownNameError (LookupError)
+    ├── EngineStateError (RuntimeError) a call at the wrong time
+    ├── StageError                      user code raised: which stage, worker, item
+    │   ├── SetupError
+    │   └── CleanupError
+    ├── HungWorkerError (TimeoutError)  a worker did not end by the deadline
+    ├── BatchError                      some items of a batch failed, the others did not
+    ├── RecordTooLongError (ValueError) an input record over its limit
+    ├── MissingExtraError (ImportError) an optional dependency is not installed
+    └── PipelineError (ExceptionGroup)  several of the above at once
+
+``Full``, ``Empty`` and ``ShutDown`` are those of :mod:`queue`, so that code
+written for :class:`queue.Queue` keeps working; ``ShutDown`` came with
+CPython 3.13 and is defined here for older ones.
+"""
+
+import sys
+from collections.abc import Mapping
+from queue import Empty, Full
+from typing import Any
+
+if sys.version_info >= (3, 13):
+    from queue import ShutDown
+else:
+
+    class ShutDown(Exception):
+        """Raised by put and get of a queue that was shut down."""
+
+
+__all__ = (
+    "BatchError",
+    "CleanupError",
+    "ConfigError",
+    "Empty",
+    "EngineStateError",
+    "Full",
+    "HungWorkerError",
+    "M3Error",
+    "MissingExtraError",
+    "PipelineError",
+    "PlanError",
+    "RecordTooLongError",
+    "SetupError",
+    "ShutDown",
+    "StageError",
+    "UnknownNameError",
+)
+
+
+class M3Error(Exception):
+    """The root of all exceptions that m3 defines."""
+
+
+class ConfigError(M3Error, ValueError):
+    """A pipeline, a stage or an option was described in a way that cannot work."""
+
+
+class PlanError(ConfigError):
+    """A pipeline was put together in a way that cannot work; nothing was started."""
+
+
+class UnknownNameError(ConfigError, LookupError):
+    """
+    A stage, an option or a key has no such name.
+
+    Attributes:
+        name: the name that was asked for.
+        near: the known names that look like it, best first.
+    """
+
+    def __init__(self, message: str, *, name: str, near: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.name = name
+        self.near = near
+
+
+class EngineStateError(M3Error, RuntimeError):
+    """An engine was asked for something that its state does not allow."""
+
+
+class StageError(M3Error):
+    """
+    A stage's own code raised; the original exception is ``__cause__``.
+
+    Attributes:
+        stage: the name of the stage.
+        worker: the number of the worker in its stage, from 0.
+        phase: ``"setup"``, ``"work"`` or ``"cleanup"``.
+        item: the item in hand, or :data:`None` outside of work.
+        position: where the item came from, if its frontend said so.
+    """
+
+    phase = "work"
+
+    def __init__(
+        self,
+        error: BaseException,
+        *,
+        stage: str,
+        worker: int,
+        item: Any = None,
+        position: Any = None,
+    ) -> None:
+        self.stage = stage
+        self.worker = worker
+        self.item = item
+        self.position = position
+        self.error = error
+        super().__init__(self._message())
+        self.__cause__ = error
+
+    def _message(self) -> str:
+        where = f"stage {self.stage!r}, worker {self.worker}"
+        if self.phase != "work":
+            where += f", in {self.phase}()"
+        elif self.position is not None:
+            where += f", position {abridged(self.position)}"
+        message = f"{where}: {describe(self.error)}"
+        if self.phase == "work" and self.item is not None:
+            message += f" (item: {abridged(self.item)})"
+        return message
+
+
+class SetupError(StageError):
+    """A stage's constructor or ``setup`` raised; no item was touched."""
+
+    phase = "setup"
+
+
+class CleanupError(StageError):
+    """A stage's ``cleanup`` raised; the other stages were cleaned up all the same."""
+
+    phase = "cleanup"
+
+
+class HungWorkerError(M3Error, TimeoutError):
+    """
+    A worker did not end by the deadline of a stop.
+
+    Attributes:
+        stage: the name of the stage.
+        worker: the number of the worker in its stage.
+        stack: where its thread was, as lines of a traceback.
+    """
+
+    def __init__(self, *, stage: str, worker: int, stack: str) -> None:
+        self.stage = stage
+        self.worker = worker
+        self.stack = stack
+        super().__init__(
+            f"stage {stage!r}, worker {worker} did not end by the deadline; it is in\n{stack}"
+        )
+
+
+class BatchError(M3Error):
+    """
+    Raised by the ``process_batch`` of a backend when only some items failed.
+
+    All others count as delivered; the stage's policy decides about each of these.
+
+    Attributes:
+        errors: what is wrong with an item, by its index in the batch.
+    """
+
+    def __init__(self, errors: Mapping[int, Exception]) -> None:
+        self.errors = errors
+        first = next(iter(errors.items()), None)
+        example = f"; the first, at {first[0]}: {describe(first[1])}" if first else ""
+        super().__init__(f"{len(errors)} items of a batch failed{example}")
+
+
+class RecordTooLongError(M3Error, ValueError):
+    """An input record is longer than the limit; the rest of it was skipped."""
+
+
+class MissingExtraError(M3Error, ImportError):
+    """
+    An optional dependency is needed and not installed.
+
+    Attributes:
+        extra: the extra of the distribution that brings it.
+    """
+
+    def __init__(self, what: str, *, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"{what}: pip install 'm3-pipeline[{extra}]'")
+
+
+class PipelineError(M3Error, ExceptionGroup[Exception]):
+    """A run failed in several ways at once; each is one of ``exceptions``."""
+
+
+def describe(error: BaseException) -> str:
+    """Return ``Type: text`` of *error*, also if its ``__str__`` raises."""
+    try:
+        text = str(error)
+    except BaseException:  # whatever it is, a message can be made without it
+        text = "<its __str__ raised>"
+    name = type(error).__qualname__
+    return f"{name}: {text}" if text else name
+
+
+def abridged(value: Any, limit: int = 200) -> str:
+    """Return ``repr(value)`` cut to *limit* characters, also if it raises."""
+    if isinstance(value, (bytes, bytearray, str)) and len(value) > limit:
+        value = value[:limit]
+        return repr(value) + "..."
+    try:
+        text = repr(value)
+    except BaseException:
+        return f"<{type(value).__qualname__} whose __repr__ raised>"
+    return text if len(text) <= limit else text[:limit] + "..."
