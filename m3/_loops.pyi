@@ -1,0 +1,32 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from m3._order import Collect, Sequencer
+from m3._parking import Switch
+from m3._queue import BoundedQueue
+from m3._steps import Step
+from m3._tokens import Tally, Token
+
+def pump(
+    iterator: Iterator[Any],
+    first: Step,
+    tally: Tally,
+    policy: Callable[[BaseException, Any, Any], int],
+    stopping: Switch,
+    tracking: bool,
+) -> None: ...
+def serve(inbox: BoundedQueue[Any], first: Step, tally: Tally, aborting: Switch) -> None: ...
+def serve_ordered(
+    inbox: BoundedQueue[Any],
+    first: Step,
+    tally: Tally,
+    aborting: Switch,
+    sequencer: Sequencer,
+    collected: Collect,
+    after: Step,
+) -> None: ...
+def take(inbox: BoundedQueue[Any]) -> tuple[Any, Token | None, int]: ...
+def deliver(token: Token | None, tally: Tally) -> None: ...
+def end(first: Step, aborted: bool) -> None: ...
+def discard(queue: BoundedQueue[Any], tally: Tally) -> None: ...
+def close(queue: BoundedQueue[Any]) -> None: ...

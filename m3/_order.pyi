@@ -1,0 +1,19 @@
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+from m3._parking import Switch
+from m3._steps import Step
+from m3._tokens import Tally
+
+@disjoint_base
+class Collect(Step):
+    def __init__(self, tally: Tally) -> None: ...
+
+@disjoint_base
+class Sequencer:
+    def __new__(cls, window: int, aborting: Switch) -> Self: ...
+    def admit(self, position: int) -> bool: ...
+    def wake(self) -> None: ...
+    def discard(self, tally: Tally) -> None: ...
+    def hand_in(self, position: int, results: list[Any], after: Step) -> None: ...

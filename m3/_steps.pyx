@@ -1,0 +1,553 @@
+# cython: language_level=3, freethreading_compatible=True
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
+# cython: auto_pickle=False, autotestdict=False
+"""
+The chain of steps that a worker pushes items through.
+
+It begins with the stage's own step, goes on with those of the stages chained
+to it, and ends with one that puts items into a queue or counts them as
+delivered.
+
+The contract of a step.  Whoever calls ``push(item, token)`` hands the item
+over: from then on the step sees to it that it is settled exactly once, as
+delivered, dropped, failed or abandoned, also when ``push`` raises.  All that
+``push`` raises is :exc:`Aborted`: the run is over and the worker ends.
+"""
+
+from time import monotonic
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_XDECREF
+from libc.math cimport INFINITY
+
+from m3._queue cimport CLOSED, DONE, BoundedQueue, Outcome, try_put
+from m3._sync cimport m3_own
+from m3._tokens cimport (
+    ABANDONED,
+    DELIVERED,
+    DROPPED,
+    FAILED,
+    Tally,
+    Token,
+    joint_token,
+    position_of,
+    settle,
+)
+
+from m3._types import DROP as _DROP
+from m3.errors import BatchError
+
+
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        iternextfunc tp_iternext
+    ctypedef PyObject* (*vectorcallfunc)(PyObject*, PyObject**, size_t, PyObject*)
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    PyTypeObject* Py_TYPE(object)
+    bint PyMethod_Check(object)
+    PyObject* PyMethod_GET_FUNCTION(object)
+    PyObject* PyMethod_GET_SELF(object)
+    vectorcallfunc PyVectorcall_Function(PyObject*)
+    PyObject* PyObject_CallOneArg(object, object)
+    PyObject* PyErr_Occurred()
+    int PyErr_ExceptionMatches(object)
+    void PyErr_Clear()
+    void PyErr_Fetch(PyObject** kind, PyObject** value, PyObject** traceback)
+    void PyErr_NormalizeException(PyObject** kind, PyObject** value, PyObject** traceback)
+    int PyException_SetTraceback(PyObject* error, PyObject* traceback)
+
+
+FATAL = 5
+"""Returned by a policy in place of an outcome: the item failed, and the run with it."""
+
+cdef int FATAL_ = FATAL
+cdef object DROP = _DROP
+
+
+class Aborted(BaseException):
+    """The run is over: a worker ends without touching another item."""
+
+
+cdef class Step:
+    """
+    One link of the chain that a worker pushes items through.
+
+    Args:
+        tally: the worker's.
+        following: where results go; None for a last step.
+        policy: called with (error, item, position) when the stage's code
+            raised; returns FAILED, DROPPED, or FATAL when the run is over.
+    """
+
+    def __init__(self, Tally tally, Step following=None, policy=None):
+        self.tally = tally
+        self.following = following
+        self.policy = policy
+
+    cdef int push(self, object item, Token token) except -1:
+        """Handle *item*; see the contract at the top of the module."""
+        raise NotImplementedError
+
+    cdef double idle(self) except? -1:
+        """The input is empty: hand on what must not wait; return until when the rest may."""
+        return INFINITY if self.following is None else self.following.idle()
+
+    cdef int finish(self) except -1:
+        """The input has ended: hand on everything."""
+        return 0 if self.following is None else self.following.finish()
+
+    cdef int abandon(self) except -1:
+        """The run is over: settle what is held as abandoned."""
+        return 0 if self.following is None else self.following.abandon()
+
+    cdef int failed(self, object item, Token token) except -1:
+        """The stage's code has raised on *item*: ask the policy and settle."""
+        error = raised()
+        cdef int outcome = self.judge(error, item, position_of(token))
+        settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
+        if outcome == FATAL_:
+            raise Aborted
+        return 0
+
+    cdef int judge(self, object error, object item, object position) except -1:
+        self.errors += 1
+        cdef int outcome = self.policy(error, item, position)
+        if outcome == DROPPED:
+            self.dropped += 1
+        return outcome
+
+    def accept(self, item, Token token=None):
+        """Push *item*, for callers in Python."""
+        self.push(item, token)
+
+    def has_room(self):
+        """Return whether a push would not wait for room in a queue."""
+        return True if self.following is None else self.following.has_room()
+
+
+cdef class Manual(Step):
+    """The step of a stage whose code is called from Python, as an async one's is."""
+
+    def begin(self):
+        """Count an item that the stage begins to work on."""
+        self.items_in += 1
+
+    def produced(self, Token token=None, bint is_extra=False):
+        """Count a result; an extra one is held by the token of its item."""
+        self.items_out += 1
+        if is_extra:
+            token.hold(1)
+
+    def end(self, int outcome, Token token=None):
+        """Settle an item, or one thing made from it."""
+        if outcome == DROPPED:
+            self.dropped += 1
+        settle(token, outcome, self.tally)
+
+    def end_expanded(self, Token token):
+        """Settle an item of which all results have gone on."""
+        settle(token, DROPPED, self.tally)
+
+    def reject(self, error, item, Token token=None):
+        """Settle *item*, on which the stage's code raised *error*."""
+        cdef int outcome = self.judge(error, item, position_of(token))
+        settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
+        if outcome == FATAL_:
+            raise Aborted
+
+
+cdef class Function:
+    """
+    A callable of one argument, made ready to be called as often as there are items.
+
+    A bound method is taken apart once, instead of at every call.
+    """
+
+    cdef object target
+    cdef PyObject* callee
+    cdef PyObject* bound_to
+    cdef vectorcallfunc vectorcall
+
+    def __cinit__(self, target):
+        self.target = target
+        self.callee = <PyObject*> target
+        if PyMethod_Check(target):
+            self.callee = PyMethod_GET_FUNCTION(target)
+            self.bound_to = PyMethod_GET_SELF(target)
+        self.vectorcall = PyVectorcall_Function(self.callee)
+
+
+cdef inline PyObject* call(Function function, object item) noexcept:
+    """Return a new reference to the result, or NULL with an exception set."""
+    cdef PyObject* arguments[3]
+    if function.vectorcall == NULL:
+        return PyObject_CallOneArg(function.target, item)
+    if function.bound_to == NULL:
+        arguments[1] = <PyObject*> item
+        return function.vectorcall(
+            function.callee, &arguments[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+    arguments[1] = function.bound_to
+    arguments[2] = <PyObject*> item
+    return function.vectorcall(
+        function.callee, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+
+
+cdef class Call(Step):
+    """A transport that returns one result for one item."""
+
+    cdef Function function
+
+    def __init__(self, Tally tally, Step following, policy, function):
+        super().__init__(tally, following, policy)
+        self.function = Function(function)
+
+    cdef int push(self, object item, Token token) except -1:
+        cdef PyObject* result
+        self.items_in += 1
+        result = call(self.function, item)
+        if result == NULL:
+            return self.failed(item, token)
+        value = m3_own(result)
+        if value is DROP:
+            self.dropped += 1
+            return settle(token, DROPPED, self.tally)
+        self.items_out += 1
+        return self.following.push(value, token)
+
+
+cdef class Consume(Step):
+    """A backend that takes one item."""
+
+    cdef Function function
+
+    def __init__(self, Tally tally, policy, function):
+        super().__init__(tally, None, policy)
+        self.function = Function(function)
+
+    cdef int push(self, object item, Token token) except -1:
+        cdef PyObject* result
+        self.items_in += 1
+        result = call(self.function, item)
+        if result == NULL:
+            return self.failed(item, token)
+        Py_DECREF(<object> result)
+        self.items_out += 1
+        return settle(token, DELIVERED, self.tally)
+
+
+cdef class Expand(Step):
+    """A transport that is a generator function: everything it yields goes on."""
+
+    cdef Function function
+
+    def __init__(self, Tally tally, Step following, policy, function):
+        super().__init__(tally, following, policy)
+        self.function = Function(function)
+
+    cdef int push(self, object item, Token token) except -1:
+        cdef PyObject* generator
+        self.items_in += 1
+        generator = call(self.function, item)
+        if generator == NULL:
+            return self.failed(item, token)
+        results = m3_own(generator)
+        return self.forward(results, item, token)
+
+    cdef int forward(self, object results, object item, Token token) except -1:
+        """Push all that *results* yields; the item itself ends with the last of it."""
+        cdef PyObject* result
+        cdef iternextfunc next_of = next_function(results)
+        while True:
+            result = next_of(<PyObject*> results)
+            if result == NULL:
+                if stopped_iterating():
+                    return settle(token, DROPPED, self.tally)
+                return self.failed(item, token)
+            value = m3_own(result)
+            if value is DROP:
+                continue
+            self.items_out += 1
+            token.hold(1)
+            try:
+                self.following.push(value, token)
+            except Aborted:
+                settle(token, ABANDONED, self.tally)
+                self.close(results, item, token)
+                raise
+
+    cdef int close(self, object results, object item, Token token) except -1:
+        """Close the generator; what it raises then is one more failure of the run."""
+        try:
+            results.close()
+        except BaseException as error:
+            self.judge(error, item, position_of(token))
+        return 0
+
+
+cdef class Gather(Step):
+    """
+    A transport or backend that takes batches.
+
+    Args:
+        function: called with a list of items; a transport's returns an
+            iterable of results.  As many results as items belong to each
+            other one by one; otherwise every result stands for every item.
+            A backend's may raise :exc:`~m3.errors.BatchError`.
+        batch: an object with ``count``, ``bytes`` and ``period``.
+    """
+
+    cdef object function
+    cdef Py_ssize_t most_items
+    cdef Py_ssize_t most_bytes
+    cdef double period
+    cdef list items
+    cdef list tokens
+    cdef Py_ssize_t size
+    cdef double deadline
+
+    def __init__(self, Tally tally, Step following, policy, function, batch):
+        super().__init__(tally, following, policy)
+        self.function = function
+        self.most_items = batch.count
+        self.most_bytes = batch.bytes or 0
+        self.period = batch.period
+        self.reset()
+
+    cdef void reset(self):
+        self.items = []
+        self.tokens = []
+        self.size = 0
+        self.deadline = INFINITY
+
+    cdef int push(self, object item, Token token) except -1:
+        cdef Py_ssize_t size = 0
+        self.items_in += 1
+        if self.most_bytes:
+            try:
+                size = size_of(item)
+            except BaseException as error:
+                return self.batch_failed(error, [item], [token])
+            if self.items and self.size + size > self.most_bytes:
+                self.flush_before(item, token)
+        if self.period and not self.items:
+            self.deadline = <double> monotonic() + self.period
+        self.items.append(item)
+        self.tokens.append(token)
+        self.size += size
+        if len(self.items) >= self.most_items or (self.most_bytes and self.size >= self.most_bytes):
+            return self.flush()
+        if self.period and <double> monotonic() >= self.deadline:
+            return self.flush()
+        return 0
+
+    cdef int flush_before(self, object item, Token token) except -1:
+        try:
+            return self.flush()
+        except Aborted:
+            settle(token, ABANDONED, self.tally)
+            raise
+
+    cdef double idle(self) except? -1:
+        if self.items and (not self.period or <double> monotonic() >= self.deadline):
+            self.flush()
+        return min(self.deadline, Step.idle(self))
+
+    cdef int finish(self) except -1:
+        if self.items:
+            self.flush()
+        return Step.finish(self)
+
+    cdef int abandon(self) except -1:
+        self.settle_all(self.tokens, ABANDONED)
+        self.reset()
+        return Step.abandon(self)
+
+    cdef int settle_all(self, list tokens, int outcome) except -1:
+        for token in tokens:
+            settle(token, outcome, self.tally)
+        return 0
+
+    cdef int flush(self) except -1:
+        """Hand the batch over and settle or forward what it held."""
+        cdef list items = self.items
+        cdef list tokens = self.tokens
+        self.reset()
+        try:
+            results = self.function(items)
+            if self.following is not None:
+                results = list(results)
+        except BaseException as error:
+            if self.following is None and isinstance(error, BatchError):
+                return self.partly_failed(error.errors, items, tokens)
+            return self.batch_failed(error, items, tokens)
+        if self.following is None:
+            self.items_out += len(tokens)
+            return self.settle_all(tokens, DELIVERED)
+        return self.forward(<list> results, tokens)
+
+    cdef int batch_failed(self, object error, list items, list tokens) except -1:
+        cdef int outcome = self.judge(error, items, position_of(tokens[0]))
+        self.errors += len(tokens) - 1
+        if outcome == DROPPED:
+            self.dropped += len(tokens) - 1
+        self.settle_all(tokens, FAILED if outcome == FATAL_ else outcome)
+        if outcome == FATAL_:
+            raise Aborted
+        return 0
+
+    cdef int partly_failed(self, object errors, list items, list tokens) except -1:
+        """Settle a batch of which the items at the indexes in *errors* failed."""
+        cdef bint is_fatal = False
+        cdef int outcome
+        for index, token in enumerate(tokens):
+            if index in errors:
+                outcome = self.judge(errors[index], items[index], position_of(token))
+                is_fatal = is_fatal or outcome == FATAL_
+                settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
+            else:
+                self.items_out += 1
+                settle(token, DELIVERED, self.tally)
+        if is_fatal:
+            raise Aborted
+        return 0
+
+    cdef int forward(self, list results, list tokens) except -1:
+        cdef Py_ssize_t index
+        if len(results) != len(tokens):
+            results = [result for result in results if result is not DROP]
+            if not results:
+                self.dropped += len(tokens)
+                return self.settle_all(tokens, DROPPED)
+            tokens = [joint_token(tokens, len(results))] * len(results)
+        for index in range(len(results)):
+            if results[index] is DROP:
+                self.dropped += 1
+                settle(tokens[index], DROPPED, self.tally)
+                continue
+            self.items_out += 1
+            try:
+                self.following.push(results[index], tokens[index])
+            except Aborted:
+                self.settle_all(tokens[index + 1:], ABANDONED)
+                raise
+        return 0
+
+
+cdef Py_ssize_t size_of(object item) except -1:
+    """Return the bytes of *item* as :class:`m3.Batch` counts them."""
+    if isinstance(item, (bytes, bytearray, str)):
+        return len(item)
+    return getattr(item, "nbytes", 0)
+
+
+cdef class Deliver(Step):
+    """The end of a pipeline without a backend: the result is discarded."""
+
+    cdef int push(self, object item, Token token) except -1:
+        self.items_in += 1
+        return settle(token, DELIVERED, self.tally)
+
+
+cdef class Send(Step):
+    """Put items into the queue of the next stage; waits while it is full."""
+
+    cdef BoundedQueue queue
+
+    def __init__(self, Tally tally, BoundedQueue queue):
+        super().__init__(tally)
+        self.queue = queue
+
+    cdef int push(self, object item, Token token) except -1:
+        cdef PyObject* mark = NULL if token is None else <PyObject*> token
+        if try_put(self.queue, <PyObject*> item, mark) == DONE:
+            return 0
+        return self.wait_and_put(item, token, mark)
+
+    cdef int wait_and_put(self, object item, Token token, PyObject* mark) except -1:
+        cdef double began = monotonic()
+        cdef Outcome outcome = CLOSED
+        try:
+            outcome = self.queue.put_owned(<PyObject*> item, mark, INFINITY)
+        finally:
+            self.tally.wait_out += <double> monotonic() - began
+            if outcome != DONE:
+                settle(token, ABANDONED, self.tally)
+        if outcome != DONE:
+            raise Aborted
+        return 0
+
+    def has_room(self):
+        return not self.queue.full()
+
+
+cdef class Broadcast(Step):
+    """Give every item to each of several chains."""
+
+    cdef list branches
+
+    def __init__(self, Tally tally, list branches):
+        super().__init__(tally)
+        self.branches = branches
+
+    cdef int push(self, object item, Token token) except -1:
+        cdef Py_ssize_t index
+        cdef Py_ssize_t count = len(self.branches)
+        token.hold(count - 1)
+        for index in range(count):
+            try:
+                (<Step> self.branches[index]).push(item, token)
+            except Aborted:
+                for _ in range(count - 1 - index):
+                    settle(token, ABANDONED, self.tally)
+                raise
+        return 0
+
+    cdef double idle(self) except? -1:
+        cdef double until = INFINITY
+        for branch in self.branches:
+            until = min(until, (<Step> branch).idle())
+        return until
+
+    cdef int finish(self) except -1:
+        for branch in self.branches:
+            (<Step> branch).finish()
+        return 0
+
+    cdef int abandon(self) except -1:
+        for branch in self.branches:
+            (<Step> branch).abandon()
+        return 0
+
+    def has_room(self):
+        return all([branch.has_room() for branch in self.branches])
+
+
+cdef iternextfunc next_function(object iterator) noexcept:
+    """Return the C function behind ``next(iterator)``."""
+    return Py_TYPE(iterator).tp_iternext
+
+
+cdef bint stopped_iterating() except -1:
+    """After tp_iternext returned NULL: clear a StopIteration; false for other errors."""
+    if PyErr_Occurred() == NULL:
+        return True
+    if PyErr_ExceptionMatches(StopIteration):
+        PyErr_Clear()
+        return True
+    return False
+
+
+cdef object raised():
+    """Return the exception being raised, with its traceback, and clear it."""
+    cdef PyObject* kind
+    cdef PyObject* value
+    cdef PyObject* traceback
+    PyErr_Fetch(&kind, &value, &traceback)
+    PyErr_NormalizeException(&kind, &value, &traceback)
+    if traceback != NULL:
+        PyException_SetTraceback(value, traceback)
+    error = <object> value
+    Py_XDECREF(kind)
+    Py_XDECREF(value)
+    Py_XDECREF(traceback)
+    return error

@@ -1,0 +1,51 @@
+from m3._sync cimport m3_mutex
+
+
+# The worst outcome of what was made from an item is the item's; in this order.
+cpdef enum:
+    DROPPED = 0
+    DELIVERED = 1
+    DEAD_LETTERED = 2
+    ABANDONED = 3
+    FAILED = 4
+
+
+cdef class Tally:
+    cdef readonly long long produced
+    cdef readonly long long refused
+    cdef readonly long long delivered
+    cdef readonly long long dropped
+    cdef readonly long long dead_lettered
+    cdef readonly long long failed
+    cdef readonly long long abandoned
+    cdef readonly double wait_in
+    cdef readonly double wait_out
+
+    cdef void count(self, int outcome) noexcept
+
+
+cdef class Token:
+    cdef m3_mutex mutex
+    cdef size_t pending
+    cdef int outcome
+    cdef readonly object position
+    cdef list parents
+
+    cdef void hold(self, size_t count) noexcept
+    cdef int settle(self, int outcome, Tally tally) except -1
+
+
+cdef inline int settle(Token token, int outcome, Tally tally) except -1:
+    """Count an item, or one thing made from it, whose way has ended."""
+    if token is None:
+        tally.count(outcome)
+        return 0
+    return token.settle(outcome, tally)
+
+
+cdef inline object position_of(Token token):
+    """Return where the item came from, if its frontend said so."""
+    return None if token is None else token.position
+
+
+cdef Token joint_token(list parents, Py_ssize_t count)

@@ -1,0 +1,28 @@
+from typing import Any, Final, Self
+
+from typing_extensions import disjoint_base
+
+__pyx_capi__: dict[str, object]
+
+DROPPED: Final[int]
+DELIVERED: Final[int]
+DEAD_LETTERED: Final[int]
+ABANDONED: Final[int]
+FAILED: Final[int]
+
+@disjoint_base
+class Tally:
+    produced: int
+    refused: int
+    delivered: int
+    dropped: int
+    dead_lettered: int
+    failed: int
+    abandoned: int
+    wait_in: float
+    wait_out: float
+
+@disjoint_base
+class Token:
+    position: Any
+    def __new__(cls, position: Any = None) -> Self: ...

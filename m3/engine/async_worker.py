@@ -1,0 +1,265 @@
+"""
+Workers of stages that are written with ``async def``.
+
+The worker's thread runs an event loop.  A feeder thread beside it takes items
+from the queue, one whenever fewer than ``concurrency`` are in flight, so none
+is taken before the loop can begin with it.  Results go downstream from the
+loop while there is room, and from a sender thread when that would block it;
+never from both at once.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from m3._loops import take
+from m3._steps import Aborted, Manual, Step
+from m3._tokens import ABANDONED, DELIVERED, DROPPED, Token
+from m3._types import DROP
+from m3.engine.pools import Pool
+from m3.engine.runtime import Runtime
+from m3.engine.shape import Shape, shape_of
+from m3.errors import ShutDown
+
+__all__ = ("AsyncWork", "in_step")
+
+
+class AsyncWork:
+    """
+    What one worker of an async stage does.
+
+    Args:
+        pool: the pool of the stage.
+        function: the coroutine function, or async generator function.
+        runtime: starts its threads.
+        step: counts the stage's items and settles those that end in it.
+        following: gets the results; None for a backend.
+        name: of the worker.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        function: Callable[[Any], Any],
+        runtime: Runtime,
+        *,
+        step: Manual,
+        following: Step | None,
+        name: str,
+    ) -> None:
+        self._pool = pool
+        self._function = function
+        self._runtime = runtime
+        self._step = step
+        self._following = following
+        self._name = name
+        self._handle = self._expand if shape_of(pool.head) is Shape.ASYNC_EXPAND else self._call
+        self._slots = threading.Semaphore(pool.head.concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over = False
+        self._aborted = False
+        self._error: BaseException | None = None
+
+    def run(self, on_abort: Callable[[Callable[[], object]], None]) -> None:
+        """
+        Work until the end of the input; raises Aborted when the run is over.
+
+        Args:
+            on_abort: takes a function to be called, once, when the run is over.
+        """
+        asyncio.run(self._main(on_abort))
+        if self._error is not None:
+            raise self._error
+        if self._aborted:
+            raise Aborted
+
+    async def _main(self, on_abort: Callable[[Callable[[], object]], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._gate = asyncio.Lock()
+        self._input_ended = asyncio.Event()
+        self._sender = Sender(self._loop, self._runtime, name=f"{self._name}-sender")
+        on_abort(self._abort)
+        try:
+            feeder = self._runtime.spawn(self._feed, f"{self._name}-feeder")
+            await self._input_ended.wait()
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            feeder.join()
+        finally:
+            self._sender.close()
+
+    # -- in the feeder's thread
+
+    def _feed(self) -> None:
+        inbox, sequencer = self._pool.inbox, self._pool.sequencer
+        assert inbox is not None
+        try:
+            while self._slots.acquire() and not self._over:
+                item, token, position = take(inbox)
+                is_admitted = sequencer is None or sequencer.admit(position)
+                begin = self._begin if is_admitted else self._abandon
+                self._loop.call_soon_threadsafe(begin, item, token, position)
+                del item, token
+        except ShutDown:
+            pass
+        finally:
+            self._loop.call_soon_threadsafe(self._input_ended.set)
+
+    # -- in any thread
+
+    def _abort(self) -> None:
+        self._over = True
+        self._slots.release()
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    # -- in the event loop
+
+    def _cancel(self) -> None:
+        self._aborted = True
+        for task in self._tasks:
+            task.cancel()
+
+    def _begin(self, item: Any, token: Token | None, position: int) -> None:
+        if self._aborted:
+            self._abandon(item, token, position)
+            return
+        self._step.begin()
+        task = self._loop.create_task(self._work(item, token, position))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._done, token))
+
+    def _abandon(self, _item: Any, token: Token | None, _position: int) -> None:
+        self._step.end(ABANDONED, token)
+
+    def _done(self, token: Token | None, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if task.cancelled():  # before it began: what begins ends well or raises Aborted
+            self._step.end(ABANDONED, token)
+        elif (error := task.exception()) is not None:
+            self._error = error
+
+    async def _work(self, item: Any, token: Token | None, position: int) -> None:
+        sequencer = self._pool.sequencer
+        results: list[Any] = []
+        try:
+            await self._handle(item, token, results)
+        except Aborted:
+            self._abandon_kept(results)
+            raise
+        except asyncio.CancelledError as error:
+            self._abandon_kept(results)
+            if self._aborted:
+                self._step.end(ABANDONED, token)
+                return
+            results = []
+            self._step.reject(error, item, token)
+        except BaseException as error:
+            self._step.reject(error, item, token)
+        if sequencer is not None:
+            await self._in_sender(sequencer.hand_in, position, results, self._following)
+
+    async def _call(self, item: Any, token: Token | None, results: list[Any]) -> None:
+        result = await self._function(item)
+        if self._following is None:
+            self._step.produced()
+            self._step.end(DELIVERED, token)
+        elif result is DROP:
+            self._step.end(DROPPED, token)
+        else:
+            self._step.produced()
+            await self._pass_on(result, token, results)
+
+    async def _expand(self, item: Any, token: Token | None, results: list[Any]) -> None:
+        async for result in self._function(item):
+            if result is DROP:
+                continue
+            self._step.produced(token, is_extra=True)
+            try:
+                await self._pass_on(result, token, results)
+            except (Aborted, asyncio.CancelledError):
+                self._step.end(ABANDONED, token)
+                raise
+        self._step.end_expanded(token)
+
+    async def _pass_on(self, result: Any, token: Token | None, results: list[Any]) -> None:
+        if self._pool.sequencer is not None:
+            results += (result, token)
+            return
+        assert self._following is not None
+        async with self._gate:
+            if self._following.has_room():
+                self._following.accept(result, token)
+            else:
+                await self._in_sender(self._following.accept, result, token)
+
+    def _abandon_kept(self, results: list[Any]) -> None:
+        for token in results[1::2]:
+            self._step.end(ABANDONED, token)
+
+    async def _in_sender(self, function: Callable[..., None], *args: Any) -> None:
+        """Run *function* to its end in the sender's thread, also when cancelled."""
+        future = self._sender.call(function, *args)
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(future)
+        future.result()
+
+
+class Sender:
+    """
+    A thread that makes the calls that may block, one after the other.
+
+    No executor, whose threads the interpreter joins at exit before it stops
+    the engines, and would wait for ever for one that waits for room.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, runtime: Runtime, *, name: str) -> None:
+        self._loop = loop
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = runtime.spawn(self._run, name)
+
+    def call(self, function: Callable[..., None], *args: Any) -> "asyncio.Future[None]":
+        """Have *function* called; the future has what it raises."""
+        future = self._loop.create_future()
+
+        def make() -> None:
+            try:
+                function(*args)
+            except BaseException as error:
+                self._loop.call_soon_threadsafe(future.set_exception, error)
+            else:
+                self._loop.call_soon_threadsafe(future.set_result, None)
+
+        self._calls.put(make)
+        return future
+
+    def close(self) -> None:
+        """Let the thread end, and wait for it."""
+        self._calls.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (make := self._calls.get()) is not None:
+            make()
+
+
+def in_step(items: AsyncIterator[Any]) -> Iterator[Any]:
+    """Iterate over *items* in an event loop that runs while the next one is awaited."""
+
+    async def following() -> Any:
+        return await anext(items)
+
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        while True:
+            try:
+                item = loop.run_until_complete(following())
+            except StopAsyncIteration:
+                return
+            yield item

@@ -1,0 +1,498 @@
+"""
+The plan running: build, set up, run, drain, stop.
+
+What a signal handler may call (``request_stop``, ``abandon``, ``stop``) turns
+on switches and wakes whoever waits; no user code runs in it, and the one lock
+there is, is never held while something is waited for.  The states, in order::
+
+    created -> running -> stopping -> finished | failed
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Self
+
+from m3._loops import close, discard
+from m3._tokens import Tally
+from m3.engine.at_exit import forget, watch
+from m3.engine.plan import Plan, grace_of
+from m3.engine.pools import Layout, lay_out, needs_tokens
+from m3.engine.report import Report, State
+from m3.engine.results import Results
+from m3.engine.runtime import Runtime
+from m3.engine.summary import summarize
+from m3.engine.untold import keep_untold, take_untold, tell
+from m3.engine.validation import validate
+from m3.engine.workers import Worker, staff
+from m3.errors import (
+    Empty,
+    EngineStateError,
+    HungWorkerError,
+    M3Error,
+    PipelineError,
+    PlanError,
+    StageError,
+)
+
+__all__ = ("Engine",)
+
+MOST_ITEM_ERRORS = 10
+
+
+class Engine:
+    """
+    Runs a plan, once.
+
+    Args:
+        plan: what to run.
+        runtime: makes the threads, queues and clocks.
+
+    Raises:
+        PlanError: the plan cannot work; the message has every mistake.
+
+    All methods may be called from any thread, and ``stop``, ``request_stop``
+    and ``abandon`` from a signal handler.  ``with engine:`` starts it and stops
+    it at the end of the block.
+    """
+
+    def __init__(self, plan: Plan, *, runtime: Runtime | None = None) -> None:
+        validate(plan)
+        self.plan = plan
+        self.runtime = runtime or Runtime()
+        self.stopping = self.runtime.switch()
+        self.aborting = self.runtime.switch()
+        self.tracking = needs_tokens(plan)
+        self._winding_down = self.runtime.switch()
+        self._ended = self.runtime.switch()
+        self._prepared = self.runtime.queue(0)
+        self._layout = Layout()
+        self._workers: list[Worker] = []
+        self._live = 0
+        self._has_taker = False
+        self._lock = threading.RLock()
+        self._state: State = "created"
+        self._errors: list[StageError] = []
+        self._item_errors: list[StageError] = []
+        self._hung: list[HungWorkerError] = []
+        self._at_abort: list[Callable[[], object]] = []
+        self._leftovers = Tally()
+        self._tallies = [self._leftovers]
+        self._stop_requested = False
+        self._deadline: float | None = None
+        self._abort_at: float | None = None
+        self._began = self._began_cpu = 0.0
+        self._ended_at: tuple[float, float] | None = None
+
+    # -- running it
+
+    def start(self, block: bool = True) -> Report | None:
+        """
+        Set up all workers, let them work, and wait for the end.
+
+        Args:
+            block: if false, return as soon as all workers are set up.
+
+        Returns:
+            The report of the run, or None if not *block*.
+
+        Raises:
+            EngineStateError: it was started before.
+            SetupError: a ``setup`` raised; all that were set up are cleaned up.
+            StageError: a stage failed; :exc:`PipelineError` if several did.
+            HungWorkerError: a worker did not end by the deadline of a stop.
+
+        An exception of a signal handler (Ctrl-C) stops the run before it comes
+        out; a second one gives up what is queued.
+        """
+        self._claim()
+        try:
+            self._begin(collect=False)
+            return self.wait() if block else None
+        except BaseException:
+            self._end_early()
+            raise
+
+    def wait(self, timeout: float | None = None) -> Report:
+        """
+        Wait for the end of the run and return its report.
+
+        Raises:
+            TimeoutError: it is still running after *timeout* seconds.
+            StageError: a stage failed; :exc:`PipelineError` if several did.
+            HungWorkerError: a worker did not end by the deadline of the stop.
+        """
+        self._require_started()
+        until = None if timeout is None else self.runtime.monotonic() + timeout
+        if not self._winding_down.wait(timeout) or not self._settle(until):
+            raise TimeoutError(f"pipeline {self.plan.name!r} still runs after {timeout} seconds")
+        self.raise_failures()
+        return self.report()
+
+    def stop(self, timeout: float | None = None) -> Report:
+        """
+        Let the frontends end at their next item, drain the queues, clean up.
+
+        Returns by its deadline, *timeout* seconds from now (by default, those
+        of the plan): shortly before it what is still queued is abandoned, and
+        workers that do not end then are in the report's ``hung``, with their
+        stacks.  Called by a stage's own code, it does not wait.
+
+        Raises:
+            EngineStateError: it was not started.
+        """
+        self.request_stop(timeout)
+        if not any(worker.thread is threading.current_thread() for worker in self._workers):
+            self._settle()
+            take_untold(self)
+        return self.report()
+
+    def request_stop(self, timeout: float | None = None) -> None:
+        """Begin to stop, as :meth:`stop` does, and return at once."""
+        self._require_started()
+        self._stop_requested = True
+        self._wind_down(timeout)
+
+    def abandon(self) -> None:
+        """Give up what is queued, let each worker end its item, and return at once."""
+        self._require_started()
+        self._stop_requested = True
+        self._abort()
+
+    def give_back(self) -> None:
+        """Stop for a caller who is gone: results that nobody will take are abandoned."""
+        if not self._has_taker:
+            self.request_stop()
+            return
+        self.abandon()
+        self.all_taken()
+
+    def end_at_exit(self) -> None:
+        """Stop, and tell what failed, because nobody else will be."""
+        self.request_stop()
+        self._settle()
+        tell(take_untold(self))
+
+    def raise_failures(self) -> None:
+        """Raise what the run has failed with so far, if anything."""
+        take_untold(self)
+        failures: list[M3Error] = [*self._errors, *self._hung]
+        if len(failures) > 1:
+            message = f"pipeline {self.plan.name!r} failed in {len(failures)} ways"
+            raise PipelineError(message, failures)
+        if failures:
+            raise failures[0]
+
+    def results(self) -> Results:
+        """
+        Start it and return an iterator over the results of the last transport.
+
+        Raises:
+            PlanError: the plan has a backend, which gets the results.
+            EngineStateError, SetupError: as :meth:`start`.
+        """
+        if self.plan.backends:
+            raise PlanError("results() is for a pipeline without a backend, which would get them")
+        self._claim()
+        self._has_taker = True
+        self._begin(collect=True)
+        assert self._layout.results is not None
+        return Results(self, self._layout.results)
+
+    def __enter__(self) -> Self:
+        if not self.started():
+            self.start(block=False)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        self.stop()
+        if kind is None:
+            self.raise_failures()
+
+    # -- looking at it
+
+    @property
+    def config(self) -> Any:
+        """The configuration that the stages get, of the first that has one."""
+        return next((spec.config for spec in self.plan if spec.config is not None), None)
+
+    @property
+    def state(self) -> State:
+        """In which of its states it is; see the top of the module."""
+        if self._state == "running" and self.stopping.is_on():
+            return "stopping"
+        return self._state
+
+    def started(self) -> bool:
+        """Return whether it was started."""
+        return self._state != "created"
+
+    def stopped(self) -> bool:
+        """
+        Return whether the run has ended: no worker is left, or only hung ones.
+
+        With :meth:`results` it has not before the last of them was taken.
+        """
+        return self._state in ("finished", "failed")
+
+    def report(self) -> Report:
+        """Return what the run has done so far."""
+        return summarize(
+            self.plan,
+            workers=self._workers,
+            tallies=self._tallies,
+            state=self.state,
+            errors=tuple(self._errors),
+            item_errors=tuple(self._item_errors),
+            hung=tuple(self._hung),
+            stopped=self._stop_requested,
+            elapsed=self._elapsed(),
+            now=self.runtime.monotonic(),
+        )
+
+    def __del__(self) -> None:
+        tell(take_untold(self))
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.plan.name!r} {self.state}>"
+
+    # -- what the workers tell it (see m3.engine.work.Run)
+
+    def prepared(self, worker: Worker) -> None:
+        """Take note that the setup of *worker* is over, well or not."""
+        self._prepared.put(worker)
+
+    def fail(self, failure: StageError) -> None:
+        """End the run because of *failure*: what is queued is abandoned."""
+        self._errors.append(failure)
+        self._abort()
+
+    def note(self, failure: StageError) -> None:
+        """Keep *failure*, of an item that was skipped, for the report."""
+        if len(self._item_errors) < MOST_ITEM_ERRORS:
+            self._item_errors.append(failure)
+
+    def frontend_failed(self, failure: StageError) -> None:
+        """End the input because of *failure*; what was produced is delivered."""
+        self._errors.append(failure)
+        self._wind_down(None)
+
+    def add_error(self, failure: StageError) -> None:
+        """Make *failure* one of those that the run fails with."""
+        self._errors.append(failure)
+
+    def count_in(self, tally: Tally) -> None:
+        """Add a tally that is kept outside of the workers."""
+        self._tallies.append(tally)
+
+    def all_taken(self) -> None:
+        """Take note that who takes the results, which is like a worker, has ended."""
+        with self._lock:
+            had_taker, self._has_taker = self._has_taker, False
+        if had_taker:
+            self._worker_ended()
+
+    def at_abort(self, function: Callable[[], object]) -> None:
+        """Call *function* once when the run is over; at once if it is."""
+        self._at_abort.append(function)
+        if self.aborting.is_on():
+            self._call_at_abort()
+
+    def has_failed(self) -> bool:
+        """Return whether the run has failed or was given up."""
+        return bool(self._errors) or self.aborting.is_on()
+
+    # -- the beginning
+
+    def _claim(self) -> None:
+        with self._lock:
+            if self._state != "created":
+                raise EngineStateError("an engine runs once; make another to run the plan again")
+            self._state = "running"
+        self._began, self._began_cpu = self.runtime.monotonic(), self.runtime.process_time()
+
+    def _begin(self, *, collect: bool) -> None:
+        """Set everything up and let the workers go, or undo it and raise."""
+        try:
+            watch(self)
+            self._layout = lay_out(self.plan, self.runtime, collect=collect, aborting=self.aborting)
+            if self._set_up([staff(pool, self) for pool in reversed(self._layout.pools)]):
+                for worker in self._workers:
+                    worker.may_work = True
+                    worker.go.turn_on()
+                return
+        except BaseException:
+            self._undo_setup()
+            self._state = "failed"
+            raise
+        self._undo_setup()
+        self.raise_failures()
+
+    def _set_up(self, pools: list[list[Worker]]) -> bool:
+        """Start the workers, pool by pool from the last backend on; false if not all are set up."""
+        self._workers += [worker for workers in pools for worker in workers]
+        self._live = len(self._workers) + self._has_taker
+        for workers in pools:
+            for worker in workers:
+                worker.thread = self.runtime.spawn(partial(self._run_worker, worker), worker.name)
+            self._await_setups(workers)
+            self._errors += [worker.setup_error for worker in workers if worker.setup_error]
+            if self._errors or self._hung or self.aborting.is_on():
+                return False
+        return True
+
+    def _await_setups(self, workers: list[Worker]) -> None:
+        """Wait for the setups of *workers*; once a stop was asked for, until its deadline."""
+        missing = set(workers)
+        while missing and self._time_left() != 0:
+            with suppress(Empty):
+                missing.discard(self._prepared.get(timeout=self._time_left()))
+        with self._lock:
+            if not self._hung:
+                self._hung = [worker.hung_error() for worker in missing]
+
+    def _run_worker(self, worker: Worker) -> None:
+        try:
+            worker.live()
+        except BaseException as error:
+            self.fail(StageError(error, stage=worker.pool.head.name, worker=worker.number))
+        finally:
+            worker.close()
+            worker.has_ended = True
+            self._worker_ended()
+
+    def _undo_setup(self) -> None:
+        """Clean up, in reverse, the workers that were set up."""
+        self._abort()
+        try:
+            for worker in reversed(self._workers):
+                worker.go.turn_on()
+                if worker.thread is not None:
+                    worker.thread.join(self._time_left())
+        finally:
+            for worker in self._workers:
+                worker.go.turn_on()
+                worker.close()
+            self._give_up()
+            self._close_books()
+
+    def _end_early(self) -> None:
+        """Stop because something else than the run's own failure ends the wait for it."""
+        try:
+            if not self.stopped():
+                self.stop()
+        except BaseException:
+            self.abandon()
+            raise
+
+    # -- the end
+
+    def _worker_ended(self) -> None:
+        with self._lock:
+            self._live -= 1
+            is_last = self._live == 0
+        if is_last:
+            self._close_books()
+            self._ended.turn_on()
+            self._winding_down.turn_on()
+
+    def _wind_down(self, timeout: float | None) -> None:
+        """End the input, and set the deadline for the rest, if none was set."""
+        if timeout is not None or self._deadline is None:
+            seconds = self.plan.stop_timeout if timeout is None else timeout
+            now = self.runtime.monotonic()
+            self._abort_at = now + seconds - grace_of(seconds)
+            self._deadline = now + seconds
+        self.stopping.turn_on()
+        for worker in self._workers:
+            worker.work.interrupt.turn_on()
+        self._prepared.put(None)  # wakes who waits for setups, to look at the deadline
+        self._winding_down.turn_on()
+
+    def _abort(self) -> None:
+        """Give up what is queued: every worker ends after the item at hand."""
+        self.aborting.turn_on()
+        for queue in self._layout.queues:
+            close(queue)
+        for pool in self._layout.pools:
+            if pool.sequencer is not None:
+                pool.sequencer.wake()
+        self._call_at_abort()
+        self._wind_down(None)
+
+    def _call_at_abort(self) -> None:
+        while self._at_abort:
+            try:
+                function = self._at_abort.pop()
+            except IndexError:  # another thread has taken the last one
+                return
+            function()
+
+    def _time_left(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - self.runtime.monotonic())
+
+    def _settle(self, until: float | None = None) -> bool:
+        """
+        Wait for the workers to end, abandoning and giving up when it is time to.
+
+        Returns:
+            False if *until* came first.
+        """
+        while not self._ended.wait(self._patience(until)):
+            now = self.runtime.monotonic()
+            if self._deadline is not None and now >= self._deadline:
+                self._give_up()
+                break
+            if until is not None and now >= until:
+                return False
+            if self._abort_at is not None and now >= self._abort_at:
+                self._abort()
+        self._close_books()
+        self._join_threads()
+        return True
+
+    def _patience(self, until: float | None) -> float | None:
+        """Return how long to wait before there is something to do about the end."""
+        next_step = self._deadline if self.aborting.is_on() else self._abort_at
+        moments = [moment for moment in (next_step, until) if moment is not None]
+        return max(0.0, min(moments) - self.runtime.monotonic()) if moments else None
+
+    def _give_up(self) -> None:
+        """Note who hangs, and let nobody wait any longer."""
+        with self._lock:
+            if not self._hung:
+                self._hung = [worker.hung_error() for worker in self._workers if worker.hangs()]
+        self._ended.turn_on()
+
+    def _close_books(self) -> None:
+        with self._lock:
+            if self.stopped():
+                return
+            for queue in self._layout.queues:
+                discard(queue, self._leftovers)
+            for pool in self._layout.pools:
+                if pool.sequencer is not None and not self._hung:
+                    pool.sequencer.discard(self._leftovers)
+            self._ended_at = self.runtime.monotonic(), self.runtime.process_time()
+            failures = [*self._errors, *self._hung]
+            self._state = "failed" if failures else "finished"
+            keep_untold(self, self.plan.name, failures)
+        forget(self)
+
+    def _join_threads(self) -> None:
+        for worker in self._workers:
+            if worker.thread is not None and not self._hung:
+                worker.thread.join()
+
+    def _elapsed(self) -> tuple[float, float]:
+        if self._state == "created":
+            return 0.0, 0.0
+        wall, cpu = self._ended_at or (self.runtime.monotonic(), self.runtime.process_time())
+        return wall - self._began, cpu - self._began_cpu
+
+    def _require_started(self) -> None:
+        if not self.started():
+            raise EngineStateError("the engine was not started")

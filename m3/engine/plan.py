@@ -1,0 +1,93 @@
+"""
+The pipeline as data: what is to run, before anything runs.
+
+A :class:`Plan` can be printed, compared and checked without a thread.  The
+engine runs it; :class:`m3.Pipeline`, :func:`m3.create` and the configuration
+file each make one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from m3.policies import Batch, ErrorPolicy, Ordering
+from m3.registry import Kind
+
+__all__ = ("Plan", "StageSpec", "grace_of")
+
+DEFAULT_QUEUE_SIZE = 1024
+DEFAULT_STOP_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """
+    One stage, as its user described it.
+
+    Attributes:
+        kind: which of the three it is.
+        target: a class or an instance with the methods of a stage, a callable,
+            or (for a frontend) an iterable.
+        name: unique in its plan; it appears in errors, reports and thread names.
+        workers: the number of threads; 0 runs the stage inside the thread of
+            the stage before it (not for a frontend).
+        queue_size: the bound of the queue in front of the stage, in items.
+        ordering: ``"completion"`` or ``"input"``.
+        on_error: what happens when it raises on an item.
+        batch: how items are gathered, for a stage with ``process_batch``.
+        concurrency: the most items in flight in each worker of an async stage.
+        config: becomes ``self.config`` of the instances made from a class.
+        options: keyword arguments for the class.
+        context: further attributes for those instances.
+    """
+
+    kind: Kind
+    target: Any
+    name: str
+    workers: int = 1
+    queue_size: int = DEFAULT_QUEUE_SIZE
+    ordering: Ordering = "completion"
+    on_error: ErrorPolicy = "fail"
+    batch: Batch | None = None
+    concurrency: int = 64
+    config: Any = None
+    options: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    A whole pipeline: merged frontends, a chain of transports, and backends.
+
+    Attributes:
+        frontends: at least one; their items are merged.
+        transports: in the order of the chain.
+        backends: each gets every item; none leaves the results to
+            :meth:`m3.Engine.results`, or discards them.
+        name: of the pipeline, for reports and messages.
+        stop_timeout: seconds that a stop, or the end after a failure, may take
+            when the caller names no other time.
+    """
+
+    frontends: tuple[StageSpec, ...]
+    transports: tuple[StageSpec, ...] = ()
+    backends: tuple[StageSpec, ...] = ()
+    name: str = "pipeline"
+    stop_timeout: float = DEFAULT_STOP_TIMEOUT
+
+    def __iter__(self) -> Iterator[StageSpec]:
+        """Iterate over all stages, in the direction of the items."""
+        yield from self.frontends
+        yield from self.transports
+        yield from self.backends
+
+
+def grace_of(seconds: float) -> float:
+    """
+    Return how much of the *seconds* for a stop is kept for the time after the queues were given up.
+
+    In it workers end their item and clean up: a tenth, but no more than two
+    seconds, and where that is little, up to half of the time.
+    """
+    return min(2.0, max(seconds / 10, min(0.5, seconds / 2)))

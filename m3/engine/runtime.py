@@ -1,0 +1,51 @@
+"""
+The one place that starts threads, reads clocks and makes queues.
+
+An engine takes its runtime as an argument, so that a test can put another one
+in its place: one that counts threads, or whose clock it moves by hand.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from m3._parking import Switch
+from m3._queue import BoundedQueue
+
+__all__ = ("Runtime",)
+
+
+class Runtime:
+    """Threads of the operating system, its monotonic clock, and m3's queues."""
+
+    def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+        """
+        Start a thread that runs *target*.
+
+        It is a daemon, for the interpreter must be able to end while user code
+        hangs; the engine waits for its threads itself, also at exit.
+        """
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def monotonic(self) -> float:
+        """Return the seconds of a clock that only goes forward."""
+        return time.monotonic()
+
+    def thread_time(self) -> float:
+        """Return the CPU seconds that the calling thread has used."""
+        return time.thread_time()
+
+    def process_time(self) -> float:
+        """Return the CPU seconds that the process has used."""
+        return time.process_time()
+
+    def queue(self, maxsize: int) -> BoundedQueue[Any]:
+        """Return a queue for *maxsize* items between two stages."""
+        return BoundedQueue(maxsize, patient=True)
+
+    def switch(self) -> Switch:
+        """Return an event that may be set in a signal handler."""
+        return Switch()

@@ -1,0 +1,245 @@
+"""What a worker does with items: the chain of steps, and the loop that feeds it."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Protocol
+
+from m3._loops import end, pump, serve, serve_ordered
+from m3._order import Collect
+from m3._parking import Switch
+from m3._queue import BoundedQueue
+from m3._steps import Aborted, Broadcast, Call, Consume, Deliver, Expand, Gather, Manual, Send, Step
+from m3._tokens import Tally
+from m3.engine.failures import Judge
+from m3.engine.plan import StageSpec
+from m3.engine.pools import Branch, Pool
+from m3.engine.runtime import Runtime
+from m3.engine.shape import Shape, entry_point, iterate, shape_of
+from m3.errors import StageError
+from m3.policies import Batch
+from m3.stages import Frontend
+
+__all__ = ("Run", "Work")
+
+
+class Run(Protocol):
+    """What a worker needs of the engine that runs it."""
+
+    runtime: Runtime
+    stopping: Switch
+    aborting: Switch
+    tracking: bool
+
+    def prepared(self, worker: Any) -> None:
+        """Take note that the setup of *worker* is over, well or not."""
+
+    def fail(self, failure: StageError) -> None:
+        """End the run because of *failure*."""
+
+    def note(self, failure: StageError) -> None:
+        """Keep *failure*, of an item that was skipped, for the report."""
+
+    def frontend_failed(self, failure: StageError) -> None:
+        """End the input because of *failure*, and deliver what was produced."""
+
+    def add_error(self, failure: StageError) -> None:
+        """Make *failure* one of those that the run fails with."""
+
+    def at_abort(self, function: Callable[[], object]) -> None:
+        """Call *function* once when the run is over; at once if it is."""
+
+    def has_failed(self) -> bool:
+        """Return whether the run has failed or was given up."""
+
+
+class Work:
+    """
+    The work of one worker.
+
+    Attributes:
+        instances: the worker's stages by name; filled by its setup.
+        steps: the steps of the stages by name, for their counts.
+        tally: what became of items in the chain.
+        tallies: that one, and a further one of an async stage.
+        interrupt: on when a frontend is to end; wakes it.
+    """
+
+    def __init__(self, name: str, pool: Pool, number: int, run: Run) -> None:
+        self.instances: dict[str, Any] = {}
+        self.steps: dict[str, Step] = {}
+        self.tally = Tally()
+        self.tallies = [self.tally]
+        self.interrupt = run.runtime.switch()
+        self._is_producing = False
+        self._name = name
+        self._pool = pool
+        self._number = number
+        self._run = run
+
+    def do(self) -> None:
+        """
+        Work until the end of the input, the stop, or the end of the run.
+
+        Raises:
+            Aborted: the run is over.
+        """
+        after = self._steps_behind_head()
+        work: Callable[[Step], None]
+        if self._pool.inbox is None:
+            first, work = after, self._produce
+        elif shape_of(self._pool.head).is_async:
+            first, work = after, self._serve_async
+        elif self._pool.sequencer is None:
+            first, work = self._step(self._pool.head, after), self._serve
+        else:
+            first, work = after, self._serve_ordered
+        try:
+            work(first)
+            end(first, aborted=self._run.aborting.is_on())
+        except BaseException:
+            end(first, aborted=True)
+            raise
+
+    # -- the chain
+
+    def _steps_behind_head(self) -> Step:
+        following = self._last_step()
+        for spec in reversed(self._pool.chained):
+            following = self._step(spec, following)
+        return following
+
+    def _last_step(self) -> Step:
+        branches = [self._branch(branch) for branch in self._pool.branches]
+        if not branches:
+            return Deliver(self.tally)
+        return branches[0] if len(branches) == 1 else Broadcast(self.tally, branches)
+
+    def _branch(self, branch: Branch) -> Step:
+        if isinstance(branch, BoundedQueue):
+            return Send(self.tally, branch)
+        return self._step(branch, None)
+
+    def _step(self, spec: StageSpec, following: Step | None) -> Step:
+        """Return the step of a stage, whose results go to *following*, unless it is a backend."""
+        function = self._function(spec)
+        judge = self._judge(spec)
+        step: Step
+        match shape_of(spec):
+            case Shape.BATCH:
+                to = None if spec.kind == "backend" else following
+                step = Gather(self.tally, to, judge, function, self._batch(spec))
+            case Shape.EXPAND:
+                step = Expand(self.tally, following, judge, function)
+            case _ if spec.kind == "backend":
+                step = Consume(self.tally, judge, function)
+            case _:
+                step = Call(self.tally, following, judge, function)
+        self.steps[spec.name] = step
+        return step
+
+    def _function(self, spec: StageSpec) -> Callable[..., Any]:
+        return entry_point(self.instances[spec.name], spec.kind)
+
+    def _batch(self, spec: StageSpec) -> Batch:
+        return spec.batch or getattr(self.instances[spec.name], "batch", None) or Batch()
+
+    def _judge(self, spec: StageSpec) -> Judge:
+        return Judge(spec, self._number, fail=self._run.fail, note=self._run.note)
+
+    # -- the loops
+
+    @property
+    def _inbox(self) -> BoundedQueue[Any]:
+        assert self._pool.inbox is not None
+        return self._pool.inbox
+
+    def _produce(self, first: Step) -> None:
+        frontend = self.instances[self._pool.head.name]
+        stop = getattr(frontend, "stop", None)
+        if not callable(stop) or getattr(stop, "__func__", None) is Frontend.stop:
+            self._pump(frontend, first)
+            return
+        if self._run.stopping.is_on():
+            self.interrupt.turn_on()
+        # A thread of its own, for a stop() that blocks must not keep the engine
+        # from stopping the others; and it has ended before the cleanup begins.
+        self._is_producing = True
+        caller = self._run.runtime.spawn(self._stop_caller(stop), f"{self._name}-stop")
+        try:
+            self._pump(frontend, first)
+        finally:
+            self._is_producing = False
+            self.interrupt.turn_on()
+            caller.join()
+
+    def _stop_caller(self, stop: Callable[[], object]) -> Callable[[], None]:
+        def call_stop() -> None:
+            self.interrupt.wait()
+            if self._is_producing:
+                try:
+                    stop()
+                except BaseException as error:
+                    self._run.add_error(self._stage_error(error))
+
+        return call_stop
+
+    def _pump(self, frontend: Any, first: Step) -> None:
+        """Push what the frontend produces; what it raises ends the input."""
+        run, judge = self._run, self._judge(self._pool.head)
+        try:
+            items = _as_iterator(frontend)
+            try:
+                pump(items, first, self.tally, judge, run.stopping, run.tracking)
+            finally:
+                if inspect.isgenerator(items) and items is not frontend:
+                    items.close()
+        except Aborted:
+            raise
+        except BaseException as error:
+            run.frontend_failed(self._stage_error(error))
+
+    def _stage_error(self, error: BaseException) -> StageError:
+        return StageError(error, stage=self._pool.head.name, worker=self._number)
+
+    def _serve(self, first: Step) -> None:
+        serve(self._inbox, first, self.tally, self._run.aborting)
+
+    def _serve_ordered(self, after: Step) -> None:
+        collected = Collect(self.tally)
+        first = self._step(self._pool.head, collected)
+        sequencer = self._pool.sequencer
+        assert sequencer is not None
+        try:
+            serve_ordered(
+                self._inbox, first, self.tally, self._run.aborting, sequencer, collected, after
+            )
+        except BaseException:
+            end(first, aborted=True)
+            raise
+
+    def _serve_async(self, following: Step) -> None:
+        from m3.engine.async_worker import AsyncWork
+
+        spec = self._pool.head
+        # The sender's thread counts in the tally of the chain, the loop in this one.
+        tally = Tally()
+        self.tallies.append(tally)
+        step = Manual(tally, None, self._judge(spec))
+        self.steps[spec.name] = step
+        AsyncWork(
+            self._pool,
+            self._function(spec),
+            self._run.runtime,
+            step=step,
+            following=None if spec.kind == "backend" else following,
+            name=self._name,
+        ).run(self._run.at_abort)
+
+
+def _as_iterator(frontend: Any) -> Iterator[Any]:
+    items = iterate(frontend)
+    if not isinstance(items, AsyncIterator):
+        return items
+    from m3.engine.async_worker import in_step
+
+    return in_step(items)

@@ -1,0 +1,158 @@
+"""
+One worker: a thread with its own instances of the stages.
+
+The life of a worker: make the instances and call ``setup`` on each; wait until
+every worker of the pipeline has done so; work until the end of the input, the
+stop or the end of the run; say downstream that nothing more comes; ``cleanup``
+what was set up, in reverse.
+"""
+
+import inspect
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from m3._queue import Producer
+from m3._steps import Aborted
+from m3.engine.plan import StageSpec
+from m3.engine.pools import Pool
+from m3.engine.shape import make_instance
+from m3.engine.work import Run, Work
+from m3.errors import CleanupError, HungWorkerError, SetupError, StageError
+from m3.stages import Stage
+
+__all__ = ("Worker", "staff")
+
+
+class Worker:
+    """
+    A worker of a pool.
+
+    Attributes:
+        pool: the pool it belongs to.
+        number: its number in the pool, from 0.
+        work: what it does with items, and the counts of that.
+        go: on when it may work, or must clean up.
+        may_work: which of the two.
+        is_prepared: its setup is over, well or not.
+        has_ended: nothing of it runs any more.
+        setup_error: what its setup raised.
+        busy_since: when it began to work, on the monotonic clock.
+        wall: seconds between the beginning and the end of its work.
+        cpu: CPU seconds of its thread, once it has ended.
+    """
+
+    def __init__(self, pool: Pool, number: int, run: Run) -> None:
+        self.pool = pool
+        self.number = number
+        self.work = Work(self.name, pool, number, run)
+        self.go = run.runtime.switch()
+        self.may_work = False
+        self.is_prepared = False
+        self.has_ended = False
+        self.setup_error: SetupError | None = None
+        self.busy_since: float | None = None
+        self.wall: float | None = None
+        self.cpu = 0.0
+        self.thread: threading.Thread | None = None
+        self._run = run
+        self._set_up: list[tuple[StageSpec, Any]] = []
+        self._producers: list[Producer] = [queue.producer() for queue in pool.outlets]
+
+    @property
+    def name(self) -> str:
+        """The name of its thread."""
+        return f"m3-{self.pool.head.name}-{self.number}"
+
+    def live(self) -> None:
+        """Be the worker, from setup to cleanup; the body of its thread."""
+        # Here, for Ctrl-C may come before the one who started the thread knows it.
+        self.thread = threading.current_thread()
+        try:
+            if not self._run.aborting.is_on():
+                self._prepare()
+        finally:
+            self.is_prepared = True
+            self._run.prepared(self)
+        self.go.wait()
+        if self.may_work:
+            self._work()
+        self.close()
+        self._clean_up()
+        self.cpu = self._run.runtime.thread_time()
+
+    def hangs(self) -> bool:
+        """Return whether it should have ended, or be set up, and is not."""
+        is_waiting = self.is_prepared and not self.go.is_on()
+        return self.thread is not None and not self.has_ended and not is_waiting
+
+    def hung_error(self) -> HungWorkerError:
+        """Return the error that says where it hangs."""
+        thread = self.thread
+        frame = sys._current_frames().get(thread.ident or 0) if thread else None
+        stack = "".join(traceback.format_stack(frame)) if frame else "  (it has just ended)\n"
+        return HungWorkerError(stage=self.pool.head.name, worker=self.number, stack=stack)
+
+    def close(self) -> None:
+        """Say downstream that nothing more comes from here."""
+        for producer in self._producers:
+            producer.close()
+
+    # -- setup and cleanup
+
+    def _prepare(self) -> None:
+        for spec in self.pool.specs:
+            try:
+                instance = make_instance(spec)
+                _call_if_there(instance, "setup")
+            except BaseException as error:
+                self.setup_error = SetupError(error, stage=spec.name, worker=self.number)
+                return
+            self.work.instances[spec.name] = instance
+            self._set_up.append((spec, instance))
+
+    def _clean_up(self) -> None:
+        failed = self._run.has_failed() or not self.may_work
+        while self._set_up:
+            spec, instance = self._set_up.pop()
+            try:
+                _tell_outcome(instance, failed=failed)
+                _call_if_there(instance, "cleanup")
+            except BaseException as error:
+                self._run.add_error(CleanupError(error, stage=spec.name, worker=self.number))
+                failed = True
+        self.work.instances.clear()
+
+    # -- work
+
+    def _work(self) -> None:
+        self.busy_since = self._run.runtime.monotonic()
+        try:
+            self.work.do()
+        except Aborted:
+            pass
+        except BaseException as error:
+            self._run.fail(self._stage_error(error))
+        finally:
+            self.wall = self._run.runtime.monotonic() - self.busy_since
+
+    def _stage_error(self, error: BaseException) -> StageError:
+        return StageError(error, stage=self.pool.head.name, worker=self.number)
+
+
+def _call_if_there(instance: Any, method: str) -> None:
+    function: Callable[[], object] | None = getattr(instance, method, None)
+    if callable(function) and not inspect.isclass(instance):
+        function()
+
+
+def _tell_outcome(instance: Any, *, failed: bool) -> None:
+    if isinstance(instance, Stage):
+        instance.failed = failed
+
+
+def staff(pool: Pool, run: Run) -> list[Worker]:
+    """Return the workers of *pool*, not started."""
+    return [Worker(pool, number, run) for number in range(pool.head.workers)]

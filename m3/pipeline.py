@@ -1,0 +1,180 @@
+"""Describe a pipeline in Python, stage by stage."""
+
+from typing import Any, Self
+
+from m3.engine.engine import Engine
+from m3.engine.plan import DEFAULT_STOP_TIMEOUT, Plan, StageSpec
+from m3.engine.report import Report
+from m3.engine.results import Results
+from m3.errors import PlanError
+from m3.registry import Kind, resolve
+
+__all__ = ("Pipeline", "make_spec")
+
+ENGINE_OPTIONS = (
+    "batch",
+    "concurrency",
+    "config",
+    "context",
+    "on_error",
+    "ordering",
+    "queue_size",
+    "workers",
+)
+
+
+class Pipeline:
+    """
+    A description of a pipeline, which can be run any number of times.
+
+    Args:
+        frontend: where items come from: a class, an instance, a dotted path
+            (``"pkg.mod:Name"``), a registered name (``"stdin"``), a function
+            that returns an iterable, or an iterable.
+        name: of the pipeline.
+        stop_timeout: seconds that a stop may take by default.
+        options: of the frontend, see :meth:`transport`.
+
+    >>> Pipeline([1, 2, 3]).transport(str).backend(print).run().delivered
+    1
+    2
+    3
+    3
+    """
+
+    def __init__(
+        self,
+        frontend: Any,
+        *,
+        name: str = "pipeline",
+        stop_timeout: float = DEFAULT_STOP_TIMEOUT,
+        **options: Any,
+    ) -> None:
+        self._name = name
+        self._stop_timeout = stop_timeout
+        self._stages: list[StageSpec] = []
+        self._add("frontend", frontend, None, options)
+
+    def frontend(self, target: Any, *, name: str | None = None, **options: Any) -> Self:
+        """Add one more frontend; the items of all are merged."""
+        return self._add("frontend", target, name, options)
+
+    def transport(self, target: Any, *, name: str | None = None, **options: Any) -> Self:
+        """
+        Add a transport behind those there are.
+
+        Args:
+            target: a class, an instance, a dotted path, a registered name, or
+                a callable that takes an item and returns the next.
+            name: of the stage, for errors and reports; by default that of the
+                target.
+            options: those of the engine (``workers``, ``queue_size``,
+                ``ordering``, ``on_error``, ``batch``, ``concurrency``,
+                ``config``; see :class:`~m3.engine.StageSpec`); all others go to
+                the constructor of the class.
+
+        Raises:
+            UnknownNameError: no stage has that name.
+            ConfigError: a dotted path leads nowhere.
+        """
+        return self._add("transport", target, name, options)
+
+    def backend(self, target: Any, *, name: str | None = None, **options: Any) -> Self:
+        """Add a backend; each of several gets every item.  Arguments as for a transport."""
+        return self._add("backend", target, name, options)
+
+    def plan(self) -> Plan:
+        """Return what was described so far, as data."""
+        return Plan(
+            frontends=self._of_kind("frontend"),
+            transports=self._of_kind("transport"),
+            backends=self._of_kind("backend"),
+            name=self._name,
+            stop_timeout=self._stop_timeout,
+        )
+
+    def engine(self) -> Engine:
+        """
+        Return a new engine for it, not started.
+
+        Raises:
+            PlanError: it cannot work; the message has every mistake.
+        """
+        return Engine(self.plan())
+
+    def start(self) -> Engine:
+        """Return a running engine; raises as :meth:`Engine.start`."""
+        engine = self.engine()
+        engine.start(block=False)
+        return engine
+
+    def run(self) -> Report:
+        """Run it to its end and return the report; raises as :meth:`Engine.start`."""
+        engine = self.engine()
+        engine.start()
+        return engine.report()
+
+    def results(self) -> Results:
+        """
+        Start it and iterate over what the last transport returns.
+
+        ``with pipeline.results() as results: ...`` stops it when the block is
+        left early.  Raises as :meth:`Engine.results`.
+        """
+        return self.engine().results()
+
+    def __repr__(self) -> str:
+        stages = " -> ".join(spec.name for spec in self.plan())
+        return f"<Pipeline {self._name!r}: {stages}>"
+
+    def _of_kind(self, kind: Kind) -> tuple[StageSpec, ...]:
+        return tuple(spec for spec in self._stages if spec.kind == kind)
+
+    def _add(self, kind: Kind, target: Any, name: str | None, options: dict[str, Any]) -> Self:
+        taken = {spec.name for spec in self._stages}
+        self._stages.append(make_spec(kind, target, name=name, taken=taken, options=options))
+        return self
+
+
+def make_spec(
+    kind: Kind, target: Any, *, name: str | None, taken: set[str], options: dict[str, Any]
+) -> StageSpec:
+    """
+    Return the description of a stage.
+
+    Args:
+        kind: of the stage.
+        target: what :class:`Pipeline` takes as one.
+        name: of the stage, or None to choose one that is not *taken*.
+        taken: the names that other stages have.
+        options: the engine's and the constructor's, as the user gave them.
+    """
+    label = name or (target if isinstance(target, str) else _name_of(target, kind))
+    if isinstance(target, str):
+        target = resolve(kind, target)
+    if name is None:
+        label = _unlike(taken, label)
+    elif name in taken:
+        raise PlanError(f"two stages are called {name!r}; give each a name of its own")
+    engine_options = {key: options[key] for key in ENGINE_OPTIONS if key in options}
+    own = {key: value for key, value in options.items() if key not in ENGINE_OPTIONS}
+    engine_options.setdefault("workers", _default_workers(target))
+    return StageSpec(kind, target, name=label, options=own, **engine_options)
+
+
+def _name_of(target: Any, kind: Kind) -> str:
+    name = getattr(target, "__name__", None) or type(target).__name__
+    return kind if name == "<lambda>" else str(name)
+
+
+def _unlike(taken: set[str], label: str) -> str:
+    """Return *label*, with a number behind it if it is taken."""
+    candidate, number = label, 2
+    while candidate in taken:
+        candidate, number = f"{label}-{number}", number + 1
+    return candidate
+
+
+def _default_workers(target: Any) -> int:
+    workers = getattr(target, "workers", 1)
+    return workers if isinstance(workers, int) else 1
