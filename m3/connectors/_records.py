@@ -1,0 +1,206 @@
+r"""
+From blocks of bytes to records: split on ``\n`` only, bounded, converted.
+
+Records come in lists, one per block, so that a chain of the lists gives the
+engine record after record without a Python frame for each.
+"""
+
+import codecs
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from m3.errors import ConfigError, RecordTooLongError
+from m3.stages import Failure
+
+__all__ = (
+    "AS_IT_IS",
+    "RECORD_LIMIT",
+    "Converter",
+    "Decoder",
+    "RecordPosition",
+    "Splitter",
+    "converter",
+)
+
+RECORD_LIMIT = 16 * 1024 * 1024
+r"""The default for the most bytes of a record, without its ``\n``."""
+
+HEAD = 1024
+"""How many bytes of a record that is too long are kept, to recognise it by."""
+
+
+class RecordPosition(NamedTuple):
+    """Where a record stands in its source."""
+
+    source: str
+    """The path of a file, or ``"stdin"``."""
+    line: int
+    """The number of the record, from 1."""
+    offset: int
+    """The number of bytes before it."""
+
+
+class Converter:
+    """Makes an item of a record; this one leaves it as it is."""
+
+    def one(self, record: bytes) -> Any:
+        """Return the item; what this raises is a failure of the record."""
+        return record
+
+    def many(self, records: list[bytes]) -> list[Any]:
+        """Return the items of all *records*, or raise if that cannot be done quickly."""
+        return records
+
+
+AS_IT_IS = Converter()
+
+
+class Decoder(Converter):
+    r"""
+    Makes text of a record.
+
+    Args:
+        encoding: the name of the encoding.
+        errors: the error mode, as of :meth:`bytes.decode`.
+
+    Raises:
+        ConfigError: there is no such encoding or error mode, or the encoding
+            writes a line end as something else than the byte ``\n``.
+    """
+
+    def __init__(self, encoding: str, errors: str) -> None:
+        try:
+            codecs.lookup_error(errors)
+            splittable = str(b"a\nb", encoding, errors) == "a\nb"
+        except LookupError as error:
+            raise ConfigError(f"encoding={encoding!r}, errors={errors!r}: {error}") from error
+        except UnicodeError:
+            splittable = False
+        if not splittable:
+            raise ConfigError(
+                f"encoding={encoding!r}: it does not end lines with the byte \\n, "
+                "so its records cannot be told apart"
+            )
+        self._encoding = encoding
+        self._errors = errors
+        # In these no character reaches over a line end, so records that have no
+        # error in them can be decoded together.
+        self._together = codecs.lookup(encoding).name in ("ascii", "iso8859-1", "utf-8")
+
+    def one(self, record: bytes) -> str:
+        """Return the text of *record*."""
+        return str(record, self._encoding, self._errors)
+
+    def many(self, records: list[bytes]) -> list[str]:
+        """Return the texts of *records*."""
+        if self._together and records:
+            return str(b"\n".join(records), self._encoding).split("\n")
+        return [str(record, self._encoding, self._errors) for record in records]
+
+
+def converter(encoding: str | None, errors: str) -> Converter:
+    """Return a :class:`Decoder`, or for no encoding what leaves the bytes."""
+    return AS_IT_IS if encoding is None else Decoder(encoding, errors)
+
+
+class Splitter:
+    r"""
+    Splits what a source holds into records, block by block.
+
+    A record longer than the limit gives one failure as soon as it is known to
+    be too long; the rest of it is passed over without being kept.
+
+    Args:
+        source: what the source is called in positions.
+        limit: the most bytes of a record, without its ``\n``.
+        converter: makes the items.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        limit: int = RECORD_LIMIT,
+        converter: Converter = AS_IT_IS,
+    ) -> None:
+        self._source = source
+        self._limit = limit
+        self._converter = converter
+        self._line = 1
+        self._offset = 0
+        # Of the record that has begun and not ended: what is kept, how long it
+        # is so far, and whether it was too long and is passed over.
+        self._parts: list[bytes] = []
+        self._length = 0
+        self._skipping = False
+
+    def feed(self, block: bytes) -> list[Any]:
+        """Return the items and failures of the records that end in *block*."""
+        records = block.split(b"\n")
+        tail = records.pop()
+        found = self._end_records(records, len(block) - len(tail)) if records else []
+        if tail:
+            found += self._begin_record(tail)
+        return found
+
+    def end(self) -> list[Any]:
+        r"""Return the last record, if the source did not end with ``\n``."""
+        return self._end_records([b""], 0) if self._length else []
+
+    def _begin_record(self, part: bytes) -> list[Failure]:
+        """Keep *part* of a record that goes on in the next block."""
+        self._length += len(part)
+        if self._skipping:
+            return []
+        self._parts.append(part)
+        if self._length <= self._limit:
+            return []
+        head = b"".join(self._parts)
+        self._parts.clear()
+        self._skipping = True
+        return [self._too_long(head, self._line, self._offset)]
+
+    def _end_records(self, records: list[bytes], size: int) -> list[Any]:
+        """Convert *records*, the first of which may have begun earlier."""
+        line, offset = self._line, self._offset
+        self._line += len(records)
+        self._offset += self._length + size
+        longest = size
+        if self._skipping:
+            offset += self._length + len(records.pop(0)) + 1
+            line += 1
+        elif self._length:
+            self._parts.append(records[0])
+            records[0] = b"".join(self._parts)
+            longest += self._length
+        self._parts.clear()
+        self._length = 0
+        self._skipping = False
+        if longest <= self._limit:
+            with suppress(Exception):
+                return self._converter.many(records)
+        return self._one_by_one(records, line, offset)
+
+    def _one_by_one(self, records: list[bytes], line: int, offset: int) -> list[Any]:
+        """Convert *records*, with a failure for each that cannot be."""
+        items = []
+        for record in records:
+            items.append(self._item(record, line, offset))
+            line += 1
+            offset += len(record) + 1
+        return items
+
+    def _item(self, record: bytes, line: int, offset: int) -> Any:
+        if len(record) > self._limit:
+            return self._too_long(record, line, offset)
+        try:
+            return self._converter.one(record)
+        except Exception as error:
+            return Failure(error, record, RecordPosition(self._source, line, offset))
+
+    def _too_long(self, head: bytes, line: int, offset: int) -> Failure:
+        error = RecordTooLongError(
+            f"record {line} of {self._source}, at byte {offset}, is longer than {self._limit} "
+            "bytes; the rest of it was skipped; the option limit says how long one may be"
+        )
+        return Failure(error, head[:HEAD], RecordPosition(self._source, line, offset))

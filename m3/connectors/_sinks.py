@@ -1,0 +1,200 @@
+"""
+Where bytes go: files, pipes and terminals.
+
+:func:`open_sink` picks what fits the target: a regular file is replaced as a
+whole at the end, everything else is written to as the data comes.
+"""
+
+import io
+import os
+import secrets
+import select
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from m3.errors import ConfigError
+
+__all__ = ("STDOUT", "FilePath", "Sink", "Stdout", "open_sink")
+
+FilePath = str | os.PathLike[str]
+
+STDOUT = "<stdout>"
+"""The ``filename`` of a :exc:`BrokenPipeError` that says: nobody reads our output any more."""
+
+BUFFER = 256 * 1024
+
+
+class Sink(Protocol):
+    """Where a backend writes."""
+
+    def write(self, data: bytes) -> object:
+        """Write all of *data*; block while the target takes no more."""
+
+    def close(self, *, keep: bool) -> object:
+        """End the output; without *keep*, the run failed."""
+
+
+class Stdout:
+    """
+    Standard output, as ``sys.stdout`` is now.
+
+    It is written to directly, past the buffer of ``sys.stdout``, unless that
+    has no descriptor.
+    """
+
+    def __init__(self) -> None:
+        if sys.stdout is None:
+            raise ConfigError("there is no standard output, it is closed; discard with > /dev/null")
+        sys.stdout.flush()
+        self._write: Callable[[bytes], None] = write_to_object
+        with suppress(AttributeError, OSError):
+            self._write = partial(write_all, sys.stdout.fileno())
+
+    def write(self, data: bytes) -> None:
+        """
+        Write all of *data*; block while the reader takes no more.
+
+        Raises:
+            BrokenPipeError: the reader is gone; its ``filename`` is :data:`STDOUT`.
+        """
+        try:
+            self._write(data)
+        except BrokenPipeError as error:
+            raise BrokenPipeError(error.errno, error.strerror, STDOUT) from error
+
+    def close(self, *, keep: bool) -> None:
+        """Do nothing: all is written, and standard output is not ours to close."""
+
+
+class Direct:
+    """A file that is written to at its end, or a FIFO or device, as the data comes."""
+
+    def __init__(self, path: FilePath) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o666)
+
+    def write(self, data: bytes) -> None:
+        """Write all of *data*; block while a FIFO is full."""
+        write_all(self._descriptor, data)
+
+    def close(self, *, keep: bool) -> None:
+        """Close it; with *keep*, make a regular file durable first."""
+        try:
+            if keep and stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                os.fsync(self._descriptor)
+        finally:
+            os.close(self._descriptor)
+
+
+class Replacement:
+    """
+    A file that appears as a whole, in place of what was there, or not at all.
+
+    It is written under another name in the same directory.  Its permissions
+    are those of the file that it replaces, and its owner too where that is
+    allowed; where *path* is a symbolic link, what it points to is replaced.
+    """
+
+    def __init__(self, path: FilePath) -> None:
+        self._target = Path(path).resolve()
+        self._temporary = self._target.with_name(f".m3-{secrets.token_hex(8)}.tmp")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self._temporary, flags, 0o666)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._target)) from error
+        self._file = io.BufferedWriter(io.FileIO(descriptor, "wb"), BUFFER)
+        try:
+            self._inherit()
+        except BaseException:
+            self._discard()
+            raise
+
+    def write(self, data: bytes) -> None:
+        """Write *data*, at the latest with :meth:`close`."""
+        self._file.write(data)
+
+    def close(self, *, keep: bool) -> None:
+        """Put the file in its place and make that durable; without *keep*, remove it."""
+        try:
+            if keep:
+                self._put_in_place()
+        finally:
+            self._discard()
+
+    def _put_in_place(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._temporary.replace(self._target)
+        sync_directory(self._target.parent)
+
+    def _inherit(self) -> None:
+        with suppress(FileNotFoundError):
+            old = self._target.stat()
+            with suppress(PermissionError):
+                os.fchown(self._file.fileno(), old.st_uid, old.st_gid)
+            os.fchmod(self._file.fileno(), stat.S_IMODE(old.st_mode))
+
+    def _discard(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def open_sink(path: FilePath, *, append: bool) -> Sink:
+    """
+    Return a :class:`Replacement`, or a :class:`Direct` where one cannot be.
+
+    Opening a FIFO blocks until somebody reads from it.
+
+    Raises:
+        OSError: *path* cannot be written to.
+    """
+    return Direct(path) if append or is_stream(path) else Replacement(path)
+
+
+def is_stream(path: FilePath) -> bool:
+    """Say whether *path* is there and is no regular file, or stands for a descriptor."""
+    if os.fspath(path).startswith(("/dev/", "/proc/")):
+        return True
+    try:
+        return not stat.S_ISREG(Path(path).stat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of *data*, also to a descriptor that does not block."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()
+
+
+def write_to_object(data: bytes) -> None:
+    """Write *data* to a ``sys.stdout`` that has no descriptor."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is not None:
+        buffer.write(data)
+    else:
+        sys.stdout.write(data.decode("utf-8", "surrogateescape"))
+    sys.stdout.flush()
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in the directory *path* durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

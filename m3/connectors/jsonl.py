@@ -1,0 +1,88 @@
+"""
+``jsonl``: JSON documents, one per line.
+
+The frontend makes an item of each record of a file, or of standard input for
+the path ``-``.  A record that is no JSON document, an empty one too, is a
+failure with the raw bytes as its value.
+
+The backend writes one compact document per line in UTF-8, to a file (see
+``file`` for how: as a whole at the end, unless it appends) or to standard
+output for the path ``-``.  An item that JSON cannot express is an error;
+``NaN`` and ``Infinity`` are such.
+
+Delivery: as of ``file`` and ``stdin``, ``stdout``.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from m3.connectors._json import dumps, loads, quick_loads
+from m3.connectors._reading import (
+    FilePath,
+    RecordFrontend,
+    Source,
+    check_readable,
+    open_path,
+    open_stdin,
+)
+from m3.connectors._records import RECORD_LIMIT, Converter
+from m3.connectors._sinks import Sink, Stdout, open_sink
+from m3.connectors._writing import RecordBackend
+
+__all__ = ("JsonlBackend", "JsonlFrontend")
+
+
+class Documents(Converter):
+    """Makes of a record what it says in JSON."""
+
+    def one(self, record: bytes) -> Any:
+        """Return what *record* says."""
+        return loads(record)
+
+    def many(self, records: list[bytes]) -> list[Any]:
+        """Return what *records* say."""
+        return list(map(quick_loads, records))
+
+
+class JsonlFrontend(RecordFrontend):
+    """
+    Read JSON documents, one per line.
+
+    Args:
+        path: the file, or - for standard input.
+        limit: the most bytes of a record; a longer one is a failure.
+    """
+
+    def __init__(self, *, path: FilePath = "-", limit: int = RECORD_LIMIT) -> None:
+        super().__init__(limit=limit, converter=Documents())
+        self._path = path
+
+    def setup(self) -> None:
+        """Check that the file is there and can be read."""
+        if self._path != "-":
+            check_readable(self._path)
+        super().setup()
+
+    def sources(self) -> Iterator[AbstractContextManager[Source]]:
+        """Yield the file or standard input."""
+        yield open_stdin() if self._path == "-" else open_path(self._path)
+
+
+class JsonlBackend(RecordBackend):
+    """
+    Write JSON documents, one per line.
+
+    Args:
+        path: the file, or - for standard output.
+        append: write to the end of the file, as the items come.
+    """
+
+    def __init__(self, *, path: FilePath = "-", append: bool = False) -> None:
+        super().__init__(dumps)
+        self._path = path
+        self._append = append
+
+    def open(self) -> Sink:
+        """Open the file, or take standard output as it is now."""
+        return Stdout() if self._path == "-" else open_sink(self._path, append=self._append)
