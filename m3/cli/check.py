@@ -1,0 +1,31 @@
+"""``m3 check``."""
+
+import click
+
+from m3.cli.options import configuration_from, search_in
+
+__all__ = ("check",)
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option("--app-dir", metavar="DIR", help="Import stages from this folder, too.")
+def check(file: str, app_dir: str | None) -> None:
+    """
+    Check a configuration without running it.
+
+    All mistakes are shown at once, each with its line or key.  Stages are imported, and
+    nothing of them is called.
+    """
+    configuration = configuration_from(file, {"app_dir": app_dir})
+    for warning in configuration.warnings:
+        click.echo(f"m3: warning: {warning}", err=True)
+    search_in(configuration.app_dir)
+    plan = configuration.plan()
+    counts = {
+        "frontend": len(plan.frontends),
+        "transport": len(plan.transports),
+        "backend": len(plan.backends),
+    }
+    parts = [f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items()]
+    click.echo(f"{file}: no mistakes: {', '.join(parts)}")

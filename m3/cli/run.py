@@ -1,0 +1,28 @@
+"""``m3 run``."""
+
+from typing import Any
+
+import click
+
+from m3.cli.options import configuration_from, pipeline_options
+
+__all__ = ("run",)
+
+
+@click.command()
+@pipeline_options
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
+def run(file: str | None, quiet: bool, verbose: int, **parameters: Any) -> None:
+    """
+    Run a pipeline.
+
+    It is described by FILE, by options, or by FILE with options over it.  Items go to stdout
+    if there is no other backend.  Ctrl-C once stops the frontends and finishes what is under
+    way; twice abandons the queues; three times ends at once.
+    """
+    from m3.cli.running import run_pipeline
+
+    configuration = configuration_from(file, parameters)
+    verbosity = -1 if quiet else verbose
+    click.get_current_context().exit(run_pipeline(configuration, verbosity=verbosity))

@@ -1,0 +1,161 @@
+"""What ``m3 run`` does with a configuration."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from m3.cli.console import Console
+from m3.cli.endings import (
+    ExitCode,
+    abandon_stdout,
+    die_by,
+    end_at_once,
+    flush_stdout,
+    is_stdout_closed,
+)
+from m3.cli.messages import is_closed_pipe, leaves, told
+from m3.cli.options import search_in
+from m3.cli.supervisor import Outcome, Supervisor
+from m3.config import Configuration
+from m3.engine import Engine
+from m3.engine.plan import Plan
+from m3.engine.report import Report
+from m3.errors import ConfigError
+from m3.observe import logs, progress
+
+__all__ = ("run_pipeline",)
+
+
+def run_pipeline(configuration: Configuration, *, verbosity: int) -> int:
+    """
+    Run the pipeline; block until it has ended.
+
+    After a signal, and when a worker hangs, the process ends here.
+
+    Args:
+        configuration: what is to run.
+        verbosity: -1 quiet, 0 normal, more shows more.
+
+    Returns:
+        the exit code.
+    """
+    options = configuration.options
+    logs.configure(log_format=options.log_format, verbosity=verbosity)
+    console = Console(quiet=verbosity < 0, log_format=options.log_format)
+    for warning in configuration.warnings:
+        console.warn(warning)
+    try:
+        search_in(configuration.app_dir)
+        plan = configuration.plan()
+        engine = Engine(plan)
+        report_file = _opened(options.report)
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            console.error(line)
+        return ExitCode.MISTAKE
+    with _progress(engine, wanted=_wants_progress(options.progress, plan, verbosity)):
+        outcome = Supervisor(engine, console).run()
+    report = engine.report()
+    _write_report(report_file, report)
+    return _Ending(console, outcome, report, verbosity).code()
+
+
+class _Ending:
+    """What is said and returned at the end of a run."""
+
+    def __init__(self, console: Console, outcome: Outcome, report: Report, verbosity: int) -> None:
+        self.console = console
+        self.outcome = outcome
+        self.report = report
+        self.verbosity = verbosity
+
+    def code(self) -> int:
+        is_quiet_end = self._is_quiet_end()
+        if not is_quiet_end:
+            self._tell_failures()
+            self.console.say(summary(self.report), **_counts(self.report))
+        if self.report.hung:
+            end_at_once(ExitCode.FAILED)
+        if self.outcome.signal is not None:
+            die_by(self.outcome.signal)
+        if is_quiet_end:
+            return abandon_stdout()
+        if self.outcome.error is not None:
+            return ExitCode.FAILED
+        return ExitCode.DELIVERED if self.report.ok else ExitCode.INCOMPLETE
+
+    def _is_quiet_end(self) -> bool:
+        """Tell whether the reader of stdout has had enough, and nothing else went wrong."""
+        if self.report.hung:
+            return False
+        if self.outcome.error is not None:
+            return is_closed_pipe(self.outcome.error) and is_stdout_closed()
+        try:
+            flush_stdout()
+        except BrokenPipeError:
+            return True
+        return False
+
+    def _tell_failures(self) -> None:
+        for skipped in self.report.item_errors:
+            self.console.warn(f"skipped: {told(skipped, verbosity=self.verbosity - 1)}")
+        errors = [*leaves(self.outcome.error)] if self.outcome.error else []
+        errors += [error for error in self.report.hung if error not in errors]
+        for error in errors:
+            self.console.error(told(error, verbosity=self.verbosity))
+
+
+def summary(report: Report) -> str:
+    """Return the run in one line."""
+    counts = ", ".join(f"{count:,} {name}" for name, count in _counts(report).items())
+    done = report.produced - report.in_flight - report.abandoned
+    speed = done / report.wall if report.wall else 0.0
+    return f"{report.name}: {counts} in {report.wall:.2f} s ({speed:,.0f} items/s)"
+
+
+def _counts(report: Report) -> dict[str, int]:
+    names = ["produced", "delivered", "dropped", "failed", "abandoned"]
+    if report.dead_lettered:
+        names.insert(4, "dead_lettered")
+    return {name: getattr(report, name) for name in names}
+
+
+def _opened(path: str | None) -> TextIO | None:
+    """Open the file for the report before the run, so that a bad path costs nothing."""
+    if path is None:
+        return None
+    try:
+        return Path(path).open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--report {path}: cannot be written: {error.strerror}") from error
+
+
+def _write_report(file: TextIO | None, report: Report) -> None:
+    if file is not None:
+        with file:
+            json.dump(report.as_dict(), file, indent=2)
+            file.write("\n")
+
+
+@contextlib.contextmanager
+def _progress(engine: Engine, *, wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    with progress.Progress(engine.report, progress.painter_for_stderr()):
+        yield
+
+
+def _wants_progress(said: bool | None, plan: Plan, verbosity: int) -> bool:
+    """Tell whether to show progress: as said, else where it disturbs nothing."""
+    if said is not None:
+        return said
+    return (
+        verbosity >= 0
+        and os.isatty(2)
+        and progress.is_rich_installed()
+        and not (os.isatty(1) and any(spec.name == "stdout" for spec in plan.backends))
+    )

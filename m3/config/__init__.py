@@ -1,0 +1,20 @@
+"""
+Configuration: TOML file, ``M3_*`` environment and flags, made into a plan.
+
+========================  ======================================================
+:mod:`.origins`           where a value was given; a mistake
+:mod:`.values`            values written as text; ``${VAR}``
+:mod:`.lines`             the line of each key of a TOML document
+:mod:`.sources`           file, environment and flags, each read into a layer
+:mod:`.merging`           the layers laid over one another
+:mod:`.schema`            what may be said, as attrs classes
+:mod:`.stage_options`     a stage's own options against its class
+:mod:`.configuration`     all of it: read, checked, turned into a plan
+========================  ======================================================
+"""
+
+from m3.config.configuration import Configuration, Effective, read
+from m3.config.origins import Origin, Problem
+from m3.config.sources import Flags
+
+__all__ = ("Configuration", "Effective", "Flags", "Origin", "Problem", "read")

@@ -1,0 +1,227 @@
+"""A whole configuration: read, checked, and turned into a plan."""
+
+import importlib
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import attrs
+
+from m3.config.merging import KINDS, Merged, merge
+from m3.config.origins import DEFAULT, KeyPath, Origin, Problem
+from m3.config.schema import ENGINE_OPTIONS, PipelineConfig, StageConfig, structured
+from m3.config.sources import (
+    Flags,
+    from_environment,
+    from_file,
+    from_flags,
+    unknown_variables,
+)
+from m3.config.stage_options import own_options, own_value, wrong_options
+from m3.config.values import plain, shown
+from m3.engine.plan import Plan, StageSpec
+from m3.engine.validation import mistakes
+from m3.errors import ConfigError
+from m3.pipeline import make_spec
+from m3.registry import Kind, load, resolve
+
+__all__ = ("Configuration", "Effective", "read")
+
+
+class Effective(NamedTuple):
+    """An option as it will be, and where that was said."""
+
+    name: str
+    value: str
+    origin: Origin
+
+
+def read(path: Path | None, flags: Flags, environ: Mapping[str, str]) -> "Configuration":
+    """
+    Read the file, if any, the environment and the flags; import nothing yet.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML.
+    """
+    layers = [from_file(path, environ)] if path else []
+    merged = merge([*layers, from_environment(environ), from_flags(flags)])
+    for kind in KINDS:
+        if not merged.values[kind]:
+            _complain_of_none(merged, kind)
+    return Configuration(merged, structured(merged), unknown_variables(environ))
+
+
+def _complain_of_none(merged: Merged, kind: Kind) -> None:
+    if kind == "frontend":
+        merged.complain((kind,), "there is none; give --frontend NAME, or [[frontend]] in a file")
+
+
+class Configuration:
+    """
+    What file, environment and flags say together.
+
+    Attributes:
+        options: the configuration, with defaults where it has mistakes.
+        warnings: what is probably meant otherwise, for people.
+    """
+
+    def __init__(
+        self, merged: Merged, structured: PipelineConfig | None, warnings: list[str]
+    ) -> None:
+        self.options = structured or PipelineConfig()
+        self.warnings = warnings
+        self._merged = merged
+        self._targets: dict[KeyPath, Any] = {}
+        self._policies: dict[KeyPath, Any] = {}
+
+    @property
+    def app_dir(self) -> str | None:
+        """The folder to import stages from, also if something else is wrong."""
+        value = self._merged.values.get("app_dir")
+        return plain(value) if isinstance(value, str) else None
+
+    def plan(self) -> Plan:
+        """
+        Import the stages, check everything and return what is to run.
+
+        Raises:
+            ConfigError: with all mistakes, one in each line.
+        """
+        plan, problems = self.checked()
+        if plan is None:
+            raise ConfigError("\n".join(map(str, problems)))
+        return plan
+
+    def checked(self) -> tuple[Plan | None, list[Problem]]:
+        """Import the stages; return the plan, or :data:`None` and all mistakes."""
+        for path in self._merged.paths(*KINDS):
+            self._check_stage(path)
+        plan = None if self._merged.problems else self._built()
+        return plan, sorted(self._merged.problems, key=lambda problem: problem.origin.line)
+
+    def _check_stage(self, path: KeyPath) -> None:
+        values = self._stage_values(path)
+        use = values.get("use")
+        if not isinstance(use, str):
+            return
+        try:
+            target = self._targets[path] = resolve(_kind(path), use)
+        except ConfigError as error:
+            self._merged.complain((*path, "use"), f"{error}{_place(error.__cause__)}")
+            return
+        self._check_policy(path, values.get("on_error"))
+        own = {name: value for name, value in values.items() if name not in _ENGINE_KEYS}
+        for name, message in wrong_options(target, _kind(path), own):
+            self._merged.complain((*path, name), message)
+
+    def _check_policy(self, path: KeyPath, policy: Any) -> None:
+        """Import the callable that *policy* names, if it names one."""
+        if isinstance(policy, str) and (":" in policy or "." in policy):
+            try:
+                self._policies[path] = load(policy)
+            except ConfigError as error:
+                self._merged.complain((*path, "on_error"), str(error))
+
+    def _built(self) -> Plan | None:
+        specs: dict[KeyPath, StageSpec] = {}
+        for path in self._merged.paths(*KINDS):
+            try:
+                specs[path] = self._spec(path, {spec.name for spec in specs.values()})
+            except ConfigError as error:
+                self._merged.complain(path, str(error))
+        plan = Plan(
+            **{f"{kind}s": tuple(s for p, s in specs.items() if p[0] == kind) for kind in KINDS},
+            name=self.options.name,
+            stop_timeout=self.options.stop_timeout,
+        )
+        for mistake in mistakes(plan):
+            self._complain_of(mistake, specs)
+        return None if self._merged.problems else plan
+
+    def _spec(self, path: KeyPath, taken: set[str]) -> StageSpec:
+        stage: StageConfig = getattr(self.options, _kind(path))[path[1]]
+        return make_spec(
+            _kind(path),
+            stage.use,
+            name=stage.name,
+            taken=taken,
+            options=self._keywords(stage, path),
+        )
+
+    def _complain_of(self, mistake: str, specs: dict[KeyPath, StageSpec]) -> None:
+        """Complain of what the engine finds wrong, at the stage that it names."""
+        for path, spec in specs.items():
+            label = f"{spec.kind} {spec.name!r}: "
+            if mistake.startswith(label):
+                message = mistake.removeprefix(label)
+                said = [name for name in self._stage_values(path) if name in ENGINE_OPTIONS]
+                key = next((name for name in said if name.removesuffix("s") in message), "use")
+                self._merged.complain((*path, key), message)
+                return
+        self._merged.complain((), mistake)
+
+    def _keywords(self, stage: StageConfig, path: KeyPath) -> dict[str, Any]:
+        """Return the options of a stage, those of the engine and its own."""
+        chosen = {name: getattr(stage, name) for name in ENGINE_OPTIONS if name != "name"}
+        if stage.on_error is not None:
+            chosen["on_error"] = self._policies.get(path, stage.on_error)
+        options = {o.name: o for o in own_options(self._targets[path], _kind(path))}
+        own = {name: own_value(value, options.get(name)) for name, value in stage.options.items()}
+        return own | {name: value for name, value in chosen.items() if value is not None}
+
+    def _stage_values(self, path: KeyPath) -> dict[str, Any]:
+        return cast("dict[str, Any]", self._merged.values[_kind(path)][path[1]])
+
+    # -- what there is, for people ------------------------------------------------
+
+    def pipeline_options(self) -> Iterator[Effective]:
+        """Iterate over the options of the whole pipeline."""
+        for field in attrs.fields(PipelineConfig):
+            value = getattr(self.options, field.name)
+            if field.name not in KINDS and value is not None:
+                path = (field.name,)
+                written = self._merged.values.get(field.name, value)
+                yield Effective(field.name, shown(written), self._merged.exact_origin(path))
+
+    def stage_options(self, plan: Plan) -> Iterator[tuple[StageSpec, str, list[Effective]]]:
+        """Iterate over the stages of the plan: each with its ``use`` and its options."""
+        for path, spec in zip(self._merged.paths(*KINDS), plan, strict=True):
+            values = self._stage_values(path)
+            effective = [*self._engine_options(path, spec), *self._own_options(path)]
+            yield spec, f"{values['use']}", effective
+
+    def _engine_options(self, path: KeyPath, spec: StageSpec) -> Iterator[Effective]:
+        values = self._stage_values(path)
+        for name in ENGINE_OPTIONS:
+            value = getattr(spec, name)
+            is_idle = name == "name" or (name == "queue_size" and spec.kind == "frontend")
+            if name in values or (value is not None and not is_idle):
+                written = values.get(name, value)
+                yield Effective(name, shown(written), self._merged.exact_origin((*path, name)))
+
+    def _own_options(self, path: KeyPath) -> Iterator[Effective]:
+        values = self._stage_values(path)
+        known = {option.name: option for option in own_options(self._targets[path], _kind(path))}
+        given = [name for name in values if name not in _ENGINE_KEYS and name not in known]
+        for name in (*known, *given):
+            if name in values:
+                origin = self._merged.exact_origin((*path, name))
+                yield Effective(name, shown(values[name]), origin)
+            else:
+                yield Effective(name, str(known[name].default), DEFAULT)
+
+
+_ENGINE_KEYS = ("use", *ENGINE_OPTIONS)
+
+
+def _place(error: BaseException | None) -> str:
+    """Return where the user's module raised *error* while it was imported, if it did."""
+    importing = ("<frozen importlib", importlib.__file__, load.__code__.co_filename)
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    foreign = [frame for frame in frames if not frame.filename.startswith(importing)]
+    return f" ({foreign[-1].filename}:{foreign[-1].lineno})" if foreign else ""
+
+
+def _kind(path: KeyPath) -> Kind:
+    return cast("Kind", path[0])

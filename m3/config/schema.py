@@ -1,0 +1,212 @@
+"""
+What a configuration may say, as attrs classes; cattrs makes them.
+
+Types are exact: a whole number is no string and no truth value.  A string in
+which a ``${VAR}`` was replaced is the exception, since a variable has no type.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, Literal, NewType, TypeVar
+
+import attrs
+import cattrs
+from cattrs.errors import (
+    AttributeValidationNote,
+    BaseValidationError,
+    ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+)
+from cattrs.gen import make_dict_structure_fn
+
+from m3.config.merging import Merged
+from m3.config.origins import KeyPath, hint
+from m3.config.values import Expanded, parse_value, plain
+from m3.engine.plan import DEFAULT_STOP_TIMEOUT
+from m3.errors import ConfigError
+from m3.policies import Batch, Ordering
+
+__all__ = ("ENGINE_OPTIONS", "PipelineConfig", "StageConfig", "structured")
+
+Count = NewType("Count", int)
+Workers = NewType("Workers", int)
+Seconds = NewType("Seconds", float)
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class BatchConfig:
+    """The bounds of a :class:`~m3.policies.Batch`."""
+
+    count: Count = Count(Batch().count)
+    bytes: Count | None = None
+    period: Seconds = Seconds(Batch().period)
+
+
+@attrs.frozen(kw_only=True)
+class StageConfig:
+    """
+    One stage; :data:`None` leaves an option to the stage or the engine.
+
+    Attributes:
+        use: a registered name or a dotted path.
+        options: every other key, for the stage itself.
+    """
+
+    use: str
+    name: str | None = None
+    workers: Workers | None = None
+    queue_size: Count | None = None
+    ordering: Ordering | None = None
+    on_error: str | None = None
+    batch: Batch | None = None
+    concurrency: Count | None = None
+    config: SimpleNamespace | None = None
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class PipelineConfig:
+    """
+    A pipeline, and how the command line is to run it.
+
+    Attributes:
+        workers: the number of workers of each transport that has none of its own.
+        queue_size: the same for the queues in front of transports and backends.
+        app_dir: a folder to import the stages from.
+        report: a file for the report, as JSON.
+    """
+
+    name: str = "pipeline"
+    workers: Workers | None = None
+    queue_size: Count | None = None
+    stop_timeout: Seconds = Seconds(DEFAULT_STOP_TIMEOUT)
+    app_dir: str | None = None
+    log_format: Literal["text", "json"] = "text"
+    progress: bool | None = None
+    report: str | None = None
+    frontend: tuple[StageConfig, ...] = ()
+    transport: tuple[StageConfig, ...] = ()
+    backend: tuple[StageConfig, ...] = ()
+
+
+ENGINE_OPTIONS: tuple[str, ...] = tuple(
+    field.name for field in attrs.fields(StageConfig) if field.name not in ("use", "options")
+)
+"""The options that any stage takes; all others are the stage's own."""
+
+
+def structured(merged: Merged) -> PipelineConfig | None:
+    """Return the configuration, or :data:`None` after complaining to *merged*."""
+    try:
+        return _CONVERTER.structure(merged.values, PipelineConfig)
+    except BaseValidationError as group:
+        for path, message in _mistakes(group, ()):
+            merged.complain(path, message)
+        return None
+
+
+def _exactly(expected: type[T], words: str, *, convert: Callable[[Any], T]) -> Callable[..., T]:
+    """Return a cattrs hook that takes only values of the type *expected*."""
+
+    def hook(value: Any, _: Any) -> T:
+        if isinstance(value, Expanded) and expected is not str:
+            value = parse_value(value)
+        is_bool = isinstance(value, bool) and expected is not bool
+        is_right = isinstance(value, (int, float) if expected is float else expected)
+        if is_bool or not is_right:
+            raise ConfigError(f"must be {words}, not {plain(value)!r}")
+        return convert(value)
+
+    return hook
+
+
+def _at_least(least: int, hook: Callable[..., T]) -> Callable[..., T]:
+    def bounded(value: Any, expected: Any) -> T:
+        number = hook(value, expected)
+        if not number >= least:  # type: ignore[operator]  # the hooks given here return numbers
+            raise ConfigError(f"must be at least {least}, not {number}")
+        return number
+
+    return bounded
+
+
+def _batch(value: Any, _: Any) -> Batch:
+    if isinstance(value, dict):
+        return Batch(**attrs.asdict(_CONVERTER.structure(value, BatchConfig)))
+    return Batch(count=_HOOKS[Count](value, Count))
+
+
+def _namespace(value: Any, _: Any) -> SimpleNamespace:
+    if not isinstance(value, dict):
+        raise ConfigError(f"must be a table, not {plain(value)!r}")
+    return SimpleNamespace(**{key: _nested(inner) for key, inner in value.items()})
+
+
+def _nested(value: Any) -> Any:
+    return _namespace(value, None) if isinstance(value, dict) else plain(value)
+
+
+def _one_of(value: Any, expected: Any) -> Any:
+    choices = expected.__args__
+    if value not in choices:
+        raise ConfigError(f"must be {' or '.join(map(repr, choices))}, not {plain(value)!r}")
+    return plain(value)
+
+
+_WHOLE = _exactly(int, "a whole number", convert=int)
+_HOOKS: dict[Any, Callable[[Any, Any], Any]] = {
+    int: _WHOLE,
+    float: _exactly(float, "a number", convert=float),
+    str: _exactly(str, "a string", convert=str),
+    bool: _exactly(bool, "true or false", convert=bool),
+    Count: _at_least(1, _WHOLE),
+    Workers: _at_least(0, _WHOLE),
+    Seconds: _at_least(0, _exactly(float, "a number of seconds", convert=float)),
+    SimpleNamespace: _namespace,
+    Batch: _batch,
+}
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    for expected, hook in _HOOKS.items():
+        converter.register_structure_hook(expected, hook)
+    converter.register_structure_hook_func(
+        lambda expected: getattr(expected, "__origin__", None) is Literal, _one_of
+    )
+    stage = make_dict_structure_fn(StageConfig, converter)
+
+    def structure_stage(values: dict[str, Any], expected: type[StageConfig]) -> StageConfig:
+        known = {key: value for key, value in values.items() if key in ("use", *ENGINE_OPTIONS)}
+        own = {key: value for key, value in values.items() if key not in known}
+        return attrs.evolve(stage(known, expected), options=own)
+
+    converter.register_structure_hook(StageConfig, structure_stage)
+    return converter
+
+
+def _mistakes(error: Exception, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Iterate over the mistakes in a tree of cattrs' errors, each with its key."""
+    if isinstance(error, ForbiddenExtraKeysError):
+        known = tuple(inspect.signature(error.cl).parameters)
+        for key in sorted(error.extra_fields):
+            yield (*path, key), f"there is no such option{hint(key, known)}"
+    elif isinstance(error, (ClassValidationError, IterableValidationError)):
+        with_notes, without = error.group_exceptions()
+        for inner, note in with_notes:
+            step = note.name if isinstance(note, AttributeValidationNote) else note.index
+            yield from _mistakes(inner, (*path, step))
+        for inner in without:
+            yield from _mistakes(inner, path)
+    elif isinstance(error, KeyError):
+        yield path[:-1], f"the key {path[-1]!r} is missing"
+    elif isinstance(error, ConfigError):
+        yield path, str(error)
+    else:
+        raise error
+
+
+_CONVERTER = _converter()

@@ -1,0 +1,76 @@
+"""Checks of a stage's own options against what its class takes, before anything runs."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from m3.config.origins import hint
+from m3.config.schema import ENGINE_OPTIONS
+from m3.config.values import Expanded, parse_value, plain
+from m3.engine.shape import is_stage_class
+from m3.registry import Kind, Option, options_of
+
+__all__ = ("own_options", "own_value", "wrong_options")
+
+SIMPLE = {"bool": bool, "int": int, "float": (int, float), "str": str, "Path": str}
+"""The types that both a configuration and a constructor know, by name."""
+
+
+def own_options(target: Any, kind: Kind) -> tuple[Option, ...]:
+    """Return the options that the stage itself takes: those of its class, if it is one."""
+    if not is_stage_class(target, kind):
+        return ()
+    return tuple(option for option in options_of(target) if option.name not in ENGINE_OPTIONS)
+
+
+def wrong_options(target: Any, kind: Kind, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Iterate over the options in *given* that the stage cannot take, each with the reason."""
+    options = {option.name: option for option in own_options(target, kind)}
+    for name, value in given.items():
+        if name in options:
+            if message := _type_mistake(value, options[name]):
+                yield name, message
+        elif not _takes_any(target, kind):
+            yield name, f"there is no such option{hint(name, (*ENGINE_OPTIONS, *options))}"
+    for option in options.values():
+        if option.default is None and option.name not in given:
+            yield option.name, f"must be given ({option.help or option.type or 'no default'})"
+
+
+def own_value(value: Any, option: Option | None) -> Any:
+    """Return *value* as the stage is to get it; a ``${VAR}`` fits the option's type."""
+    if isinstance(value, Expanded) and option and "str" not in _types(option):
+        parsed = parse_value(value)
+        if any(_fits(parsed, name) for name in _types(option)):
+            return parsed
+    return plain(value)
+
+
+def _takes_any(target: Any, kind: Kind) -> bool:
+    if not is_stage_class(target, kind):
+        return False
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except ValueError:
+        return True
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _type_mistake(value: Any, option: Option) -> str:
+    value = own_value(value, option)
+    accepted = [name for name in _types(option) if name in SIMPLE]
+    if not accepted or not isinstance(value, (str, bool, int, float)):
+        return ""
+    if any(_fits(value, name) for name in accepted):
+        return ""
+    return f"must be {option.type}, not {value!r}"
+
+
+def _types(option: Option) -> list[str]:
+    return [name.strip() for name in option.type.strip("\"'").split("|")]
+
+
+def _fits(value: Any, name: str) -> bool:
+    if name not in SIMPLE or (isinstance(value, bool) and name != "bool"):
+        return False
+    return isinstance(value, SIMPLE[name])  # type: ignore[arg-type]  # a table of types

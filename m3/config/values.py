@@ -1,0 +1,93 @@
+"""Values written as text: TOML fragments, and ``${VAR}`` in strings."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from m3.errors import ConfigError
+
+__all__ = ("Expanded", "expand", "parse_value", "plain", "shown")
+
+_REFERENCE = re.compile(
+    r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^}]*))?\}|(?P<bad>\{))"
+)
+
+
+class Expanded(str):
+    """
+    A string in which a ``${VAR}`` was replaced.
+
+    Attributes:
+        template: the string as it was written, fit to be shown: what the
+            variables hold may be a secret.
+    """
+
+    __slots__ = ("template",)
+
+    template: str
+
+
+def parse_value(text: str) -> Any:
+    """Return *text* as a TOML value where it is one (``4``, ``true``, ``[1, 2]``), else itself."""
+    import tomllib
+
+    if "\n" in text:
+        return text
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"]
+
+
+def expand(text: str, environ: Mapping[str, str]) -> str:
+    """
+    Return *text* with each ``${VAR}`` and ``${VAR:default}`` replaced; ``$$`` is a ``$``.
+
+    Raises:
+        ConfigError: a variable without a default is not set, or a ``${`` has
+            no name or no end.
+    """
+
+    def replacement(match: re.Match[str]) -> str:
+        if match["escaped"]:
+            return "$"
+        if match["bad"]:
+            raise ConfigError("'${' without a name and '}'; write '$${' for a plain '${'")
+        value = environ.get(match["name"], match["default"])
+        if value is None:
+            raise ConfigError(
+                f"the environment variable {match['name']} is not set and has no default; "
+                f"set it, or write ${{{match['name']}:default}}"
+            )
+        return value
+
+    expanded, count = _REFERENCE.subn(replacement, text)
+    if not count:
+        return text
+    result = Expanded(expanded)
+    result.template = text
+    return result
+
+
+def plain(value: Any) -> Any:
+    """Return *value* without the memory of how its strings were written."""
+    return _mapped(value, str)
+
+
+def shown(value: Any) -> str:
+    """Return *value* for people: as TOML would write it, variables by their names."""
+    import json
+
+    if isinstance(value, (str, bool, int, float, list, dict)):
+        return json.dumps(_mapped(value, lambda text: text.template), ensure_ascii=False)
+    return str(value)
+
+
+def _mapped(value: Any, change: Callable[[Expanded], str]) -> Any:
+    """Return *value* with every expanded string in it changed."""
+    if isinstance(value, dict):
+        return {key: _mapped(inner, change) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_mapped(inner, change) for inner in value]
+    return change(value) if isinstance(value, Expanded) else value

@@ -1,0 +1,164 @@
+"""Closed pipes, and exit codes."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+
+def read_one_line(command, *arguments, **environment):
+    """Start a pipeline, read a line of its output, close the pipe, and return how it ended."""
+    process = command.start("run", *arguments, environment=environment)
+    line = process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate()
+    return line, process.returncode, err
+
+
+def test_closed_stdout_is_a_quiet_end(command):
+    """``m3 run … | head -1`` ends with 141 and without a word, 20 times of 20."""
+    endings = {read_one_line(command, "--frontend", "stages_of_test:Endless") for _ in range(20)}
+    assert endings == {(b"0\n", 141, b"")}
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+def test_closed_stdout_is_a_quiet_end_often(command):
+    """The same, 200 times of 200, and with several workers."""
+    endings = [
+        read_one_line(command, "--frontend", "stages_of_test:Endless", *more)[1:]
+        for _ in range(100)
+        for more in ([], ["--transport", "stages_of_test:Strict", "--workers", "4"])
+    ]
+    assert endings == [(141, b"")] * 200
+
+
+def test_closed_stdout_under_printing(command):
+    """A backend of the user that prints ends as quietly."""
+    arguments = ["--frontend", "stages_of_test:Endless", "--backend", "stages_of_test:Printing"]
+    assert read_one_line(command, *arguments) == (b"b'0'\n", 141, b"")
+
+
+def test_stdout_that_is_closed_at_the_end(command):
+    """What is left to write when the run is over may meet a closed pipe, too."""
+    reader, writer = os.pipe()
+    process = command.start(
+        *("run", "--frontend", "stdin", "--backend", "stages_of_test:Printing"), stdout=writer
+    )
+    os.close(writer)
+    os.close(reader)
+    _, err = process.communicate(b"a\n")
+    assert (process.returncode, err) == (141, b"")
+
+
+def test_other_broken_pipes_are_failures(command):
+    """A connection of the user that breaks is a failure like any other."""
+    done = command.run(
+        "run", "--frontend", "stdin", "--backend", "stages_of_test:BrokenSocket", stdin="a\n"
+    )
+    assert done.returncode == 1
+    assert "BrokenPipeError: the server went away" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["run", "--help"]])
+def test_commands_with_closed_stdout(command, arguments):
+    """Every command ends quietly when nobody reads what it says."""
+    reader, writer = os.pipe()
+    process = command.start(*arguments, stdout=writer)
+    os.close(writer)
+    os.close(reader)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (141, b"")
+
+
+def test_closed_stderr_does_not_matter(command):
+    """When nobody reads stderr, the items are delivered all the same."""
+    reader, writer = os.pipe()
+    process = command.start("run", "--frontend", "stdin", stderr=writer)
+    os.close(writer)
+    os.close(reader)
+    out, _ = process.communicate(b"a\nb\n")
+    assert (process.returncode, out) == (0, b"a\nb\n")
+
+
+def in_shell(command, arguments):
+    """Run the command with redirections of the shell, and return how it ended."""
+    return subprocess.run(
+        ["sh", "-c", f"{shlex.quote(sys.executable)} -m m3 {arguments}"],
+        cwd=command.folder,
+        env=command.environment(),
+        input=b"a\n",
+        capture_output=True,
+        timeout=50,
+    )
+
+
+@pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", ">&-"])
+def test_streams_that_are_not_there(command, streams):
+    """A process may be started without the streams that it does not need."""
+    done = in_shell(command, f"run --frontend stdin --backend null {streams}")
+    assert done.returncode == 0
+
+
+def test_items_for_a_stream_that_is_not_there(command):
+    """Items are neither lost in silence nor written into a file that was opened meanwhile."""
+    done = in_shell(command, "run --frontend stdin --report report.json >&-")
+    assert done.returncode == 1
+    assert b"stage 'stdout'" in done.stderr
+    json.loads((command.folder / "report.json").read_text())
+
+
+def test_exit_code_of_success(command):
+    """All delivered is 0, and so is nothing to do."""
+    for text in ("a\nb\n", ""):
+        done = command.run("run", "--frontend", "stdin", stdin=text)
+        assert (done.returncode, done.stdout) == (0, text)
+
+
+def test_exit_code_of_failure(command):
+    """A failed run is 1."""
+    done = command.run(
+        "run", "--frontend", "stdin", "--transport", "stages_of_test:Strict", stdin="a\nbad\nb\n"
+    )
+    assert done.returncode == 1
+
+
+def test_exit_code_of_skipped_items(command):
+    """A run that went on without some of its items is 3, and names them."""
+    done = command.run(
+        *("run", "--frontend", "stdin", "--transport", "stages_of_test:Strict"),
+        *("--set", "transport.on_error=skip"),
+        stdin="a\nbad\nb\n",
+    )
+    assert (done.returncode, done.stdout) == (3, "a\nb\n")
+    assert "warning: skipped: stage 'stages_of_test:Strict'" in done.stderr
+    assert "(item: b'bad')" in done.stderr
+    assert "3 produced, 2 delivered, 0 dropped, 1 failed, 0 abandoned" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["run", "nowhere.toml"],
+        ["run", "--frontend", "stdon"],
+        ["run", "--frontend", "stdin", "--workers", "many"],
+        ["run", "--frontend", "stdin", "--set", "nonsense"],
+        ["run", "--frontend", "stdin", "--app-dir", "nowhere"],
+        ["run", "--frontend", "stdin", "--report", "nowhere/report.json"],
+        ["run", "--frontend", "stdin", "--no-such-option"],
+        ["check", "nowhere.toml"],
+        ["explain"],
+        ["no-such-command"],
+    ],
+)
+def test_exit_code_of_mistakes(command, arguments):
+    """Usage and configuration are 2; nothing has run, and no traceback is shown."""
+    done = command.run(*arguments, stdin="a\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr
+    assert "Traceback" not in done.stderr

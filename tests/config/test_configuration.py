@@ -1,0 +1,205 @@
+"""A whole configuration: read, checked, turned into a plan."""
+
+import sys
+
+import pytest
+
+from m3.config import Flags, Origin, read
+from m3.errors import ConfigError
+from m3.policies import Batch
+
+STAGES = """
+from m3.stages import Backend, Frontend, Transport
+
+class Numbers(Frontend):
+    workers = 2
+    def __init__(self, *, stop: int = 3): self.last = stop
+    def produce(self): yield from range(self.last)
+
+class Store(Backend):
+    def __init__(self, *, path: str, secret: str = ""): self.path = path
+    def process_batch(self, items): pass
+
+def forgive(error): return "skip"
+
+not_callable = 3
+"""
+
+FILE = """\
+name = "clean"
+stop_timeout = 5
+
+[frontend]
+use = "stages_of_test:Numbers"
+stop = 10
+
+[[transport]]
+use = "json.loads"
+workers = 4
+on_error = "stages_of_test:forgive"
+
+[[transport]]
+use = "json.loads"
+
+[[backend]]
+use = "stages_of_test.Store"
+path = "${HOME}/out"
+secret = "${SECRET}"
+batch = { count = 500, period = 0.5 }
+"""
+
+WRONG = """\
+nmae = "clean"
+
+[frontend]
+use = "stages_of_test:Numbers"
+stopp = 10
+
+[[transport]]
+use = "json.lods"
+workers = "many"
+
+[[transport]]
+use = "stages_of_test:not_callable"
+
+[[backend]]
+use = "stages_of_test.Store"
+on_error = "stages_of_test:forgiv"
+
+[[backend]]
+use = "nul"
+path = "${NOPE}"
+"""
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Write a module of stages and a file that uses it; return the path of the file."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "stages_of_test", raising=False)
+    (tmp_path / "stages_of_test.py").write_text(STAGES)
+
+    def write(text):
+        path = tmp_path / "pipeline.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+ENVIRON = {"HOME": "/home/x", "SECRET": "hunter2"}
+
+
+def test_plan(written):
+    """A file becomes the plan that the same description in Python makes."""
+    plan = read(written(FILE), Flags(), ENVIRON).plan()
+    assert (plan.name, plan.stop_timeout) == ("clean", 5.0)
+    assert [spec.name for spec in plan] == [
+        "stages_of_test:Numbers",
+        "json.loads",
+        "json.loads-2",
+        "stages_of_test.Store",
+    ]
+    numbers, loads, _, store = plan
+    assert (numbers.workers, numbers.options) == (2, {"stop": 10})
+    assert (loads.workers, loads.on_error.__name__) == (4, "forgive")
+    assert (store.batch, store.options["path"]) == (Batch(500, period=0.5), "/home/x/out")
+    assert type(store.options["path"]) is str
+
+
+def test_flags_cover_the_file(written):
+    """The precedence is flags, environment, file, defaults."""
+    flags = Flags(workers=8, set=("transport.2.workers=16", "backend.path=other"))
+    environ = ENVIRON | {"M3_WORKERS": "3", "M3_STOP_TIMEOUT": "1", "M3_NAME": "named"}
+    plan = read(written(FILE), flags, environ).plan()
+    assert [spec.workers for spec in plan.transports] == [8, 16]
+    assert plan.backends[0].options["path"] == "other"
+    assert (plan.name, plan.stop_timeout) == ("named", 1.0)
+
+
+def test_every_mistake_at_once(written):
+    """All mistakes are found together, each with its line, in the order of the lines."""
+    path = written(WRONG)
+    plan, problems = read(path, Flags(), {}).checked()
+    assert plan is None
+    found = [(problem.origin.line, problem.key) for problem in problems]
+    assert found == [
+        (1, "nmae"),
+        (5, "frontend.1.stopp"),
+        (8, "transport.1.use"),
+        (9, "transport.1.workers"),
+        (14, "backend.1.path"),
+        (16, "backend.1.on_error"),
+        (19, "backend.2.use"),
+        (20, "backend.2.path"),
+    ]
+    with pytest.raises(ConfigError) as caught:
+        read(path, Flags(), {}).plan()
+    assert str(caught.value).splitlines() == [str(problem) for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('[[transport]]\nuse = "stages_of_test:not_callable"', "use: 3 is no transport"),
+        ('[[transport]]\nuse = "json.loads"\nbatch = 3', "batch: batch needs a stage with"),
+        ('[[transport]]\nuse = "stages_of_test:Numbers"', "use: Numbers is a frontend"),
+        ('[[transport]]\nuse = "math.pi"\nname = "pi"', "use: 3.14"),
+        ('[[backend]]\nuse = "null"\nname = "stages_of_test:Numbers"', "two stages are called"),
+    ],
+)
+def test_mistakes_that_the_engine_finds(written, text, complaint):
+    """What cannot run is found without running, at the key that says it."""
+    path = written(f'[frontend]\nuse = "stages_of_test:Numbers"\n{text}\n')
+    _, (problem,) = read(path, Flags(), {}).checked()
+    assert complaint in str(problem)
+    assert problem.origin.line >= 3
+
+
+def test_a_module_that_raises(written, tmp_path):
+    """A module that raises while it is imported is a mistake that says where."""
+    (tmp_path / "raising.py").write_text("import json\n\nx = 1 / 0\n")
+    path = written('frontend = { use = "raising:x" }\n')
+    _, (problem,) = read(path, Flags(), {}).checked()
+    assert "ZeroDivisionError: division by zero" in problem.message
+    assert problem.message.endswith(f"({tmp_path / 'raising.py'}:3)")
+
+
+@pytest.mark.parametrize("use", ["nowhere:x", "json:nothing", "stdon"])
+def test_a_name_that_is_not_there(written, use):
+    """A name that leads nowhere is no place in anybody's code."""
+    _, (problem,) = read(written(f'frontend = {{ use = "{use}" }}\n'), Flags(), {}).checked()
+    assert ".py:" not in problem.message
+
+
+def test_no_frontend():
+    """A pipeline without frontend is told how to get one."""
+    with pytest.raises(ConfigError, match="frontend: there is none; give --frontend NAME"):
+        read(None, Flags(), {}).plan()
+
+
+def test_app_dir_is_known_in_spite_of_mistakes(written):
+    """Where to import from is known while everything else is still being checked."""
+    path = written('app_dir = "src"\nx = 1')
+    assert read(path, Flags(), {}).app_dir == str(path.parent / "src")
+
+
+def test_effective_options(written):
+    """Each option is known with its value and with where that was given; secrets are not shown."""
+    path = written(FILE)
+    configuration = read(path, Flags(workers=8), ENVIRON | {"M3_NAME": "named"})
+    plan = configuration.plan()
+    whole = {name: (value, origin) for name, value, origin in configuration.pipeline_options()}
+    assert whole["name"] == ('"named"', Origin("environment", "M3_NAME"))
+    assert whole["workers"] == ("8", Origin("flag", "--workers"))
+    assert str(whole["stop_timeout"][1]) == f"{path}:2"
+    assert str(whole["log_format"][1]) == "default"
+    stages = {
+        spec.name: {name: (value, str(origin)) for name, value, origin in options}
+        for spec, _, options in configuration.stage_options(plan)
+    }
+    assert stages["stages_of_test:Numbers"]["stop"] == ("10", f"{path}:6")
+    assert stages["stages_of_test:Numbers"]["workers"] == ("2", "default")
+    assert stages["json.loads"]["workers"] == ("8", "--workers")
+    assert stages["stages_of_test.Store"]["secret"] == ('"${SECRET}"', f"{path}:19")
+    assert "hunter2" not in str(stages)
