@@ -1,0 +1,29 @@
+"""How the documentation is built: ``tox -e docs``."""
+
+from importlib.metadata import version as distribution_version
+
+project = "m3"
+author = "the m3 authors"
+copyright = "the m3 authors"
+release = distribution_version("m3-pipeline")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+root_doc = "index"
+
+html_theme = "furo"
+html_title = f"m3 {release}"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_default_options = {"show-inheritance": True}
+
+# The standard library's inventory would need the network; its names are not checked.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!m3\b).*"),
+    ("py:obj", r"m3\.stages\.(In|Out)"),  # type variables
+    ("py:class", r"m3\._edge\.Edge"),  # what both queues are made of; not public
+]

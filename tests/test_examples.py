@@ -1,0 +1,85 @@
+"""Each program in ``examples/`` does what its docstring says."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.fixture
+def example(run_program):
+    """Return a function that runs an example and returns its output, free of errors."""
+
+    def run(name, *arguments, stdin=""):
+        done = run_program(sys.executable, EXAMPLES / name, *arguments, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+def test_every_example_has_a_test():
+    """An example that no test runs would rot."""
+    tested = {f"{name.removeprefix('test_')}.py" for name in globals() if name.startswith("test_")}
+    assert set(PROGRAMS) <= tested
+
+
+def test_word_count(example, tmp_path):
+    """The words of all files are counted together."""
+    for name, text in (("a", "one two two"), ("b", "two three\nthree three")):
+        (tmp_path / name).write_text(text)
+    counts = example("word_count.py", "a", "b").stdout.splitlines()
+    assert sorted(line.split() for line in counts) == [["1", "one"], ["3", "three"], ["3", "two"]]
+
+
+def test_log_report(example):
+    """Each line of the log is failing, filtered or unreadable, and counted as that."""
+    done = example("log_report.py")
+    failures = json.loads(done.stdout)
+    assert sum(failures.values()) == 201
+    assert done.stderr == "1503 lines: 201 failing requests, 1299 others, 3 unreadable\n"
+
+
+def test_fetch_pages(example):
+    """Pages fetched by several workers come in the order of the requests."""
+    assert example("fetch_pages.py").stdout.startswith("fetched 200 pages, in order;")
+
+
+def test_hash_files(example, tmp_path):
+    """Every file is hashed, and the lines are in the order of the names."""
+    for name in ("a", "b/c", "d"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.encode() * 300_000)
+    expected = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path}"
+        for path in (tmp_path / "a", tmp_path / "b/c", tmp_path / "d")
+    ]
+    assert example("hash_files.py", tmp_path).stdout.splitlines() == expected
+
+
+def test_subclassing(example):
+    """The classes get their config, and are set up and cleaned up around the work."""
+    done = example("subclassing.py", stdin="1\n2\n3\n")
+    assert sorted(line.split()[-1] for line in done.stdout.splitlines()) == ["1", "27", "8"]
+    assert done.stderr == "ready\ndone\n"
+
+
+def test_embedded(example):
+    """The program goes on while the engine runs, and all of its jobs are done."""
+    assert example("embedded.py").stdout.splitlines() == [
+        "started: True; the program goes on",
+        "['ARE', 'DONE', 'ELSEWHERE', 'JOBS', 'THESE']",
+        "5 of 5 delivered; stopped: True",
+    ]
+
+
+def test_async_stage(example):
+    """Answers that come together stay in order."""
+    assert example("async_stage.py").stdout.startswith("300 answers in ")
