@@ -17,6 +17,7 @@ html_title = f"m3 {release}"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
+napoleon_use_ivar = True  # an attribute described in its class is no second entry of its own
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_default_options = {"show-inheritance": True}

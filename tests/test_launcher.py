@@ -210,8 +210,9 @@ def test_a_failing_stage_is_raised_from_start():
         def transport(self, data):
             raise ZeroDivisionError
 
+    one = SimpleNamespace(thread_num=1)  # several may fail at once, and come out as a group
     with pytest.raises(StageError) as caught:
-        create(Source, Bad, Sink).start()
+        create(Source, Bad, Sink, engine_transport_config=one).start()
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
