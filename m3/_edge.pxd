@@ -16,6 +16,8 @@ cdef class Edge:
     cdef m3_size limit
     cdef m3_size closed
     cdef bint patient
+    cdef size_t ordinary
+    cdef size_t stretch
 
     cdef char _padding_before_tail[64]
     cdef m3_mutex tail_mutex
@@ -39,6 +41,7 @@ cdef class Edge:
     cdef Outcome wait_to_put(self, double deadline) except *
     cdef Outcome wait_to_get(self, double deadline) except *
     cdef Outcome wait_for(self, size_t need, double deadline) except *
+    cdef void adapt(self, bint is_drained) noexcept
     cdef bint await_room(self, size_t need, double deadline) except *
     cdef bint await_items(self, size_t need, double deadline) except *
     cdef void add_wait(self, double* total, double began) noexcept

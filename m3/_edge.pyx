@@ -26,7 +26,7 @@ cdef size_t UNBOUNDED = (<size_t> -1) // 2
 
 # How long a patient producer waits for half of the queue to drain before it
 # asks for the next free slot; see `wait_to_put`.
-cdef double PATIENCE = 0.001
+cdef double PATIENCE = 0.002
 
 
 class QueueStatistics(NamedTuple):
@@ -219,6 +219,7 @@ cdef class Edge:
         """
         cdef size_t half = m3_load(&self.limit) // 2
         cdef double end_of_patience
+        cdef bint is_drained
         if m3_load(&self.closed):
             return CLOSED
         if count_room(self):
@@ -227,9 +228,26 @@ cdef class Edge:
             return BLOCKED
         if self.patient and half > 1:
             end_of_patience = <double> monotonic() + PATIENCE
-            if end_of_patience < deadline and self.await_room(half, end_of_patience):
-                return DONE
+            if end_of_patience < deadline:
+                is_drained = self.await_room(half, end_of_patience)
+                self.adapt(is_drained)
+                if is_drained:
+                    return DONE
         return DONE if self.await_room(1, deadline) else BLOCKED
+
+    cdef void adapt(self, bint is_drained) noexcept:
+        """
+        Double the bound of an elastic queue, or take it back to where it began.
+
+        With items so cheap that half of the queue *is_drained* before the
+        patience ends, waking each other costs the threads more than the items.
+        """
+        if self.stretch == 0:
+            return
+        if is_drained:
+            m3_store(&self.limit, min(2 * m3_load(&self.limit), self.stretch))
+        else:
+            m3_store(&self.limit, self.ordinary)
 
     cdef Outcome wait_to_get(self, double deadline) except *:
         """

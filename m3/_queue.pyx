@@ -52,6 +52,10 @@ cdef class BoundedQueue(Edge):
 
     Args:
         maxsize: the most items it holds; 0 or less for no bound.
+        patient: a blocked put waits up to 2 ms for half of the queue to drain
+            before it takes the next free place.
+        stretch: the bound may grow to so many items, for as long as half of
+            them are gone within that time; only for a patient queue.
 
     It has the methods of CPython 3.13's ``queue.Queue`` with their meaning and
     exceptions, and adds batches (:meth:`put_many`, :meth:`get_many`), producers
@@ -73,9 +77,11 @@ cdef class BoundedQueue(Edge):
         self.slots = new_slots(FIRST_CAPACITY)
         self.mask = FIRST_CAPACITY - 1
 
-    def __init__(self, maxsize=0, *, bint patient=False):
+    def __init__(self, maxsize=0, *, bint patient=False, size_t stretch=0):
         self.maxsize = maxsize
         self.patient = patient
+        self.ordinary = m3_load(&self.limit)
+        self.stretch = stretch
 
     def __dealloc__(self):
         if self.slots != NULL:

@@ -501,6 +501,22 @@ def test_patient_producers_get_the_next_slot_too(in_thread, producers):
         call.result()
 
 
+def test_an_elastic_queue_stretches_for_cheap_items_and_comes_back(in_thread):
+    """Its bound grows while it drains at once, never over its stretch, and shrinks when it does not."""
+    queue = BoundedQueue(4, patient=True, stretch=16)
+    source = in_thread(lambda: [queue.put(number) for number in range(20_000)])
+    assert [queue.get() for _ in range(20_000)] == list(range(20_000))
+    source.result()
+    assert 4 < queue.statistics().high_water <= 16
+    queue.put_many(range(queue.maxsize))
+    with pytest.raises(Full):
+        queue.put("one more", timeout=0.05)
+    assert queue.maxsize == 4
+    queue.get_many(16)
+    queue.put_many(range(4), block=False)
+    assert queue.full()
+
+
 def test_late_ones_leave_the_line_to_those_behind(in_thread):
     """A timeout of the first in line neither takes nor hides an item from the next."""
     queue = BoundedQueue()

@@ -20,13 +20,15 @@ from m3.config.sources import (
 )
 from m3.config.stage_options import own_options, own_value, wrong_options
 from m3.config.values import plain, shown
-from m3.engine.plan import Plan, StageSpec
+from m3.engine.plan import QUEUE_SIZE, STRETCHED_QUEUE_SIZE, Plan, StageSpec
 from m3.engine.validation import mistakes
 from m3.errors import ConfigError
 from m3.pipeline import make_spec
 from m3.registry import Kind, load, resolve
 
 __all__ = ("Configuration", "Effective", "read")
+
+ELASTIC = f"{QUEUE_SIZE} to {STRETCHED_QUEUE_SIZE}"
 
 
 class Effective(NamedTuple):
@@ -194,11 +196,11 @@ class Configuration:
     def _engine_options(self, path: KeyPath, spec: StageSpec) -> Iterator[Effective]:
         values = self._stage_values(path)
         for name in ENGINE_OPTIONS:
-            value = getattr(spec, name)
+            value = values.get(name, getattr(spec, name))
+            text = ELASTIC if name == "queue_size" and value is None else shown(value)
             is_idle = name == "name" or (name == "queue_size" and spec.kind == "frontend")
-            if name in values or (value is not None and not is_idle):
-                written = values.get(name, value)
-                yield Effective(name, shown(written), self._merged.exact_origin((*path, name)))
+            if name in values or (text != "None" and not is_idle):
+                yield Effective(name, text, self._merged.exact_origin((*path, name)))
 
     def _own_options(self, path: KeyPath) -> Iterator[Effective]:
         values = self._stage_values(path)

@@ -15,7 +15,8 @@ from m3.registry import Kind
 
 __all__ = ("Plan", "StageSpec", "grace_of")
 
-DEFAULT_QUEUE_SIZE = 1024
+QUEUE_SIZE = 1024
+STRETCHED_QUEUE_SIZE = 8192
 DEFAULT_STOP_TIMEOUT = 30.0
 
 
@@ -31,7 +32,8 @@ class StageSpec:
         name: unique in its plan; it appears in errors, reports and thread names.
         workers: the number of threads; 0 runs the stage inside the thread of
             the stage before it (not for a frontend).
-        queue_size: the bound of the queue in front of the stage, in items.
+        queue_size: the bound of the queue in front of the stage, in items; None
+            for 1,024, and up to 8,192 while half of them are gone within 2 ms.
         ordering: ``"completion"`` or ``"input"``.
         on_error: what happens when it raises on an item.
         batch: how items are gathered, for a stage with ``process_batch``.
@@ -45,7 +47,7 @@ class StageSpec:
     target: Any
     name: str
     workers: int = 1
-    queue_size: int = DEFAULT_QUEUE_SIZE
+    queue_size: int | None = None
     ordering: Ordering = "completion"
     on_error: ErrorPolicy = "fail"
     batch: Batch | None = None

@@ -6,7 +6,7 @@ from typing import Any
 from m3._order import Sequencer
 from m3._parking import Switch
 from m3._queue import BoundedQueue
-from m3.engine.plan import Plan, StageSpec
+from m3.engine.plan import QUEUE_SIZE, Plan, StageSpec
 from m3.engine.runtime import Runtime
 from m3.engine.shape import Shape, shape_of
 
@@ -106,7 +106,7 @@ def reorders(spec: StageSpec) -> bool:
 def window_of(spec: StageSpec) -> int:
     """Return how far an ordered stage may run ahead of its oldest item."""
     in_hand = spec.workers * (spec.concurrency if shape_of(spec).is_async else 1)
-    return max(spec.queue_size, 2 * in_hand)
+    return max(spec.queue_size or QUEUE_SIZE, 2 * in_hand)
 
 
 def needs_tokens(plan: Plan) -> bool:

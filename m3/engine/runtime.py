@@ -12,6 +12,7 @@ from typing import Any
 
 from m3._parking import Switch
 from m3._queue import BoundedQueue
+from m3.engine.plan import QUEUE_SIZE, STRETCHED_QUEUE_SIZE
 
 __all__ = ("Runtime",)
 
@@ -42,8 +43,10 @@ class Runtime:
         """Return the CPU seconds that the process has used."""
         return time.process_time()
 
-    def queue(self, maxsize: int) -> BoundedQueue[Any]:
-        """Return a queue for *maxsize* items between two stages."""
+    def queue(self, maxsize: int | None) -> BoundedQueue[Any]:
+        """Return a queue for *maxsize* items between two stages; None lets it stretch."""
+        if maxsize is None:
+            return BoundedQueue(QUEUE_SIZE, patient=True, stretch=STRETCHED_QUEUE_SIZE)
         return BoundedQueue(maxsize, patient=True)
 
     def switch(self) -> Switch:

@@ -47,7 +47,7 @@ def _of_the_whole(plan: Plan) -> Iterator[str]:
 
 def _of_stage(spec: StageSpec) -> Iterator[str]:
     yield from _of_workers(spec)
-    if not _is_count(spec.queue_size, least=1):
+    if spec.queue_size is not None and not _is_count(spec.queue_size, least=1):
         yield f"queue_size is {abridged(spec.queue_size)}; it is a number of items, at least 1"
     if not _is_count(spec.concurrency, least=1):
         yield f"concurrency is {abridged(spec.concurrency)}; it is a number, at least 1"

@@ -238,7 +238,7 @@ def test_explain(command):
     assert "frontend.1 stages_of_test:Endless (stages_of_test:Endless)" in lines
     assert "workers 3 --workers" in lines
     assert 'path "${SECRET}" p.toml:5' in lines
-    assert "queue_size 1024 default" in lines
+    assert "queue_size 1024 to 8192 default" in lines
     assert "backend.1 stdout (stdout)" in lines
     assert "hunter2" not in done.stdout
 
