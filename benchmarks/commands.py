@@ -24,6 +24,7 @@ for line in sys.stdin.buffer:
 STARTS = {
     "python": [sys.executable, "-c", "pass"],
     "import m3": [sys.executable, "-c", "import m3"],
+    "from m3 import Pipeline": [sys.executable, "-c", "from m3 import Pipeline"],
     "m3 --help": [sys.executable, "-c", M3, "--help"],
 }
 COPIES = {
