@@ -18,6 +18,9 @@ cdef class Edge:
     cdef bint patient
     cdef size_t ordinary
     cdef size_t stretch
+    cdef bint naps
+    cdef size_t prompt
+    cdef size_t caution
 
     cdef char _padding_before_tail[64]
     cdef m3_mutex tail_mutex
@@ -42,6 +45,7 @@ cdef class Edge:
     cdef Outcome wait_to_get(self, double deadline) except *
     cdef Outcome wait_for(self, size_t need, double deadline) except *
     cdef void adapt(self, bint is_drained) noexcept
+    cdef bint nap(self, double deadline) except *
     cdef bint await_room(self, size_t need, double deadline) except *
     cdef bint await_items(self, size_t need, double deadline) except *
     cdef void add_wait(self, double* total, double began) noexcept

@@ -28,6 +28,16 @@ cdef size_t UNBOUNDED = (<size_t> -1) // 2
 # asks for the next free slot; see `wait_to_put`.
 cdef double PATIENCE = 0.002
 
+# How long the only consumer of a queue with naps waits for half of it to fill,
+# and how many items have to come in that time to make it worth while; see `nap`.
+cdef double NAP = 0.001
+cdef size_t WORTH_A_NAP = 4
+
+# After a nap that was not, so many waits are prompt; then twice as many after
+# the next such nap, up to the second figure.
+cdef size_t LEAST_CAUTION = 16
+cdef size_t MOST_CAUTION = 1024
+
 
 class QueueStatistics(NamedTuple):
     """
@@ -111,6 +121,7 @@ cdef class Edge:
 
     def __cinit__(self, *args, **kwargs):
         self.limit = UNBOUNDED
+        self.prompt = self.caution = LEAST_CAUTION
         self.getters = ParkingLot()
         self.putters = ParkingLot()
         m3_mutex_init(&self.tail_mutex)
@@ -255,7 +266,34 @@ cdef class Edge:
 
         After DONE, try at once: the thread may have been woken for the item.
         """
+        if self.naps and count_items(self) == 0 and self.nap(deadline):
+            return DONE
         return self.wait_for(1, deadline)
+
+    cdef bint nap(self, double deadline) except *:
+        """
+        Let some items come before waking for them; true if any did.
+
+        A consumer that is faster than its producers would be woken for each
+        item, and being woken costs the whole machine more than a cheap item
+        does.  Where enough of them come within a nap, it takes them together;
+        where they do not, it soon waits for single items only.
+        """
+        cdef double end_of_nap
+        cdef size_t half = m3_load(&self.limit) // 2
+        if self.prompt > 0:
+            self.prompt -= 1
+            return False
+        end_of_nap = <double> monotonic() + NAP
+        if end_of_nap >= deadline or half < WORTH_A_NAP:
+            return False
+        self.await_items(half, end_of_nap)
+        if count_items(self) >= WORTH_A_NAP:
+            self.caution = LEAST_CAUTION
+        else:
+            self.caution = min(2 * self.caution, MOST_CAUTION)
+            self.prompt = self.caution
+        return count_items(self) > 0
 
     cdef Outcome wait_for(self, size_t need, double deadline) except *:
         """Like `wait_to_get`, for *need* items; CLOSED when that many will never be there."""

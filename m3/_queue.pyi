@@ -15,7 +15,12 @@ _T = TypeVar("_T")
 @disjoint_base
 class BoundedQueue(Edge, Generic[_T]):
     def __init__(
-        self, maxsize: int = 0, *, patient: bool = False, stretch: int = 0
+        self,
+        maxsize: int = 0,
+        *,
+        patient: bool = False,
+        stretch: int = 0,
+        naps: bool = False,
     ) -> None: ...
     @classmethod
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...

@@ -517,6 +517,60 @@ def test_an_elastic_queue_stretches_for_cheap_items_and_comes_back(in_thread):
     assert queue.full()
 
 
+@pytest.mark.skipif(not hasattr(resource, "RUSAGE_THREAD"), reason="counts the switches of a thread")
+def test_cheap_items_come_several_at_a_wake(in_thread):
+    """Where items come fast, the consumer of a queue with naps is not woken for each of them."""
+    queue, count = BoundedQueue(1024, naps=True), 2000
+
+    def trickle():
+        for number in range(count):
+            queue.put(number)
+            time.sleep(20e-6)
+
+    def take():
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        assert [queue.get() for _ in range(count)] == list(range(count))
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+
+    taken = in_thread(take)
+    in_thread(trickle).result()
+    assert taken.result() < count / 2
+
+
+def test_single_items_are_not_kept_waiting(in_thread):
+    """Where items come one by one, a queue with naps hands them over as fast as any other."""
+    there, back, rounds = BoundedQueue(64, naps=True), BoundedQueue(64, naps=True), 500
+
+    def echo():
+        for _ in range(rounds):
+            back.put(there.get())
+
+    def time_all():
+        echoed = in_thread(echo)
+        began = time.monotonic()
+        for number in range(rounds):
+            there.put(number)
+            assert back.get() == number
+        echoed.result()
+        return time.monotonic() - began
+
+    naps_of_both_each_time = rounds * 2 * 0.001
+    assert min(time_all() for _ in range(5)) < naps_of_both_each_time / 2
+
+
+def test_the_end_and_a_deadline_end_a_nap(in_thread):
+    """A consumer that naps sees the end of the stream at once, and keeps its own deadline."""
+    queue = BoundedQueue(64, naps=True)
+    for _ in range(100):
+        with pytest.raises(Empty):
+            queue.get(timeout=1e-4)
+    waiting = in_thread(queue.get)
+    wait_until(lambda: queue.statistics().getters == 1)
+    queue.shutdown()
+    with pytest.raises(ShutDown):
+        waiting.result()
+
+
 def test_late_ones_leave_the_line_to_those_behind(in_thread):
     """A timeout of the first in line neither takes nor hides an item from the next."""
     queue = BoundedQueue()

@@ -22,9 +22,9 @@ def outcome(call, *args):
 class QueueModel(RuleBasedStateMachine):
     """One thread, so nothing may block; ``items`` is what the queue should hold."""
 
-    @initialize(maxsize=st.integers(0, 70), patient=st.booleans())
-    def make(self, maxsize, patient):
-        self.queue = BoundedQueue(maxsize, patient=patient)
+    @initialize(maxsize=st.integers(0, 70), patient=st.booleans(), naps=st.booleans())
+    def make(self, maxsize, patient, naps):
+        self.queue = BoundedQueue(maxsize, patient=patient, naps=naps)
         self.items = deque()
         self.closed = False
         self.unfinished = self.puts = self.gets = self.high_water = 0

@@ -73,14 +73,12 @@ def lay_out(plan: Plan, runtime: Runtime, *, collect: bool, aborting: Switch) ->
         aborting: on when the run is over.
     """
     layout = Layout()
-    backends = [
-        Pool(spec, (), runtime.queue(spec.queue_size), ()) for spec in plan.backends if spec.workers
-    ]
+    backends = [Pool(spec, (), inbox_of(spec, runtime), ()) for spec in plan.backends if spec.workers]
     inboxes = {pool.head.name: pool.inbox for pool in backends}
     branches: tuple[Branch, ...] = tuple(inboxes.get(spec.name) or spec for spec in plan.backends)
     if collect:
         last = (*plan.frontends, *plan.transports)[-1]
-        layout.results = runtime.queue(last.queue_size)
+        layout.results = runtime.queue(last.queue_size, naps=True)
         branches = (layout.results,)
     transports: list[Pool] = []
     chained: tuple[StageSpec, ...] = ()
@@ -88,13 +86,18 @@ def lay_out(plan: Plan, runtime: Runtime, *, collect: bool, aborting: Switch) ->
         if spec.workers == 0:
             chained = (spec, *chained)
             continue
-        inbox = runtime.queue(spec.queue_size)
+        inbox = inbox_of(spec, runtime)
         sequencer = Sequencer(window_of(spec), aborting) if reorders(spec) else None
         transports.insert(0, Pool(spec, chained, inbox, branches, sequencer))
         branches, chained = (inbox,), ()
     frontends = [Pool(spec, chained, None, branches) for spec in plan.frontends]
     layout.pools = [*frontends, *transports, *backends]
     return layout
+
+
+def inbox_of(spec: StageSpec, runtime: Runtime) -> BoundedQueue[Any]:
+    """Return the queue in front of a stage, with naps if the stage has one worker for it."""
+    return runtime.queue(spec.queue_size, naps=spec.workers == 1)
 
 
 def reorders(spec: StageSpec) -> bool:

@@ -43,11 +43,18 @@ class Runtime:
         """Return the CPU seconds that the process has used."""
         return time.process_time()
 
-    def queue(self, maxsize: int | None) -> BoundedQueue[Any]:
-        """Return a queue for *maxsize* items between two stages; None lets it stretch."""
-        if maxsize is None:
-            return BoundedQueue(QUEUE_SIZE, patient=True, stretch=STRETCHED_QUEUE_SIZE)
-        return BoundedQueue(maxsize, patient=True)
+    def queue(self, maxsize: int | None, *, naps: bool = False) -> BoundedQueue[Any]:
+        """
+        Return a queue between two stages.
+
+        Args:
+            maxsize: for so many items; None lets it stretch.
+            naps: its only consumer need not be woken for every single item.
+        """
+        if maxsize is not None:
+            return BoundedQueue(maxsize, patient=True, naps=naps)
+        stretch = STRETCHED_QUEUE_SIZE
+        return BoundedQueue(QUEUE_SIZE, patient=True, stretch=stretch, naps=naps)
 
     def switch(self) -> Switch:
         """Return an event that may be set in a signal handler."""

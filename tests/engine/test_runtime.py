@@ -22,9 +22,9 @@ class Counting(Runtime):
         self.threads.append(thread)
         return thread
 
-    def queue(self, maxsize):
+    def queue(self, maxsize, *, naps=False):
         self.queues.append(maxsize)
-        return super().queue(maxsize)
+        return super().queue(maxsize, naps=naps)
 
     def monotonic(self):
         return self.now
