@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from m3.errors import M3Error as M3Error
     from m3.errors import PipelineError as PipelineError
     from m3.errors import StageError as StageError
+    from m3.errors import StopPipeline as StopPipeline
     from m3.launcher import create as create
     from m3.pipeline import Pipeline as Pipeline
     from m3.policies import Batch as Batch
@@ -48,6 +49,7 @@ _HOMES = {
     "Report": "m3.engine",
     "StageError": "m3.errors",
     "StageReport": "m3.engine",
+    "StopPipeline": "m3.errors",
     "Transport": "m3.stages",
     "create": "m3.launcher",
 }

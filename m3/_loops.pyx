@@ -88,7 +88,7 @@ def pump(iterator, Step first, Tally tally, policy, Switch stopping, bint tracki
 
 cdef int refuse(object failure, Tally tally, object policy) except -1:
     """Settle an item that its frontend could not read."""
-    cdef int outcome = policy(failure.error, failure.value, failure.position)
+    cdef int outcome = policy(failure.error, failure.value, failure.position, 1)
     tally.refused += 1
     tally.count(FAILED if outcome == FATAL else outcome)
     if outcome == FATAL:

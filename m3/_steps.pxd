@@ -21,7 +21,8 @@ cdef class Step:
     cdef int finish(self) except -1
     cdef int abandon(self) except -1
     cdef int failed(self, object item, Token token) except -1
-    cdef int judge(self, object error, object item, object position) except -1
+    cdef int judge(
+        self, object error, object item, object position, Py_ssize_t count=*) except -1
 
 
 cdef iternextfunc next_function(object iterator) noexcept

@@ -75,7 +75,7 @@ cdef class Step:
     Args:
         tally: the worker's.
         following: where results go; None for a last step.
-        policy: called with (error, item, position) when the stage's code
+        policy: called with (error, item, position, count) when the stage's code
             raised; returns FAILED, DROPPED, or FATAL when the run is over.
     """
 
@@ -109,11 +109,14 @@ cdef class Step:
             raise Aborted
         return 0
 
-    cdef int judge(self, object error, object item, object position) except -1:
-        self.errors += 1
-        cdef int outcome = self.policy(error, item, position)
+    cdef int judge(
+        self, object error, object item, object position, Py_ssize_t count=1
+    ) except -1:
+        """Ask the policy what becomes of *item*, which may be a list of *count* items."""
+        self.errors += count
+        cdef int outcome = self.policy(error, item, position, count)
         if outcome == DROPPED:
-            self.dropped += 1
+            self.dropped += count
         return outcome
 
     def accept(self, item, Token token=None):
@@ -386,10 +389,7 @@ cdef class Gather(Step):
         return self.forward(<list> results, tokens)
 
     cdef int batch_failed(self, object error, list items, list tokens) except -1:
-        cdef int outcome = self.judge(error, items, position_of(tokens[0]))
-        self.errors += len(tokens) - 1
-        if outcome == DROPPED:
-            self.dropped += len(tokens) - 1
+        cdef int outcome = self.judge(error, items, position_of(tokens[0]), len(tokens))
         self.settle_all(tokens, FAILED if outcome == FATAL_ else outcome)
         if outcome == FATAL_:
             raise Aborted

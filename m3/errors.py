@@ -10,7 +10,9 @@ Everything that m3 raises, in one tree.
     ├── EngineStateError (RuntimeError) a call at the wrong time
     ├── StageError                      user code raised: which stage, worker, item
     │   ├── SetupError
-    │   └── CleanupError
+    │   ├── CleanupError
+    │   └── TooManyFailuresError        more items failed than max_failures allows
+    ├── StopPipeline                    raised by a stage's code to end the run well
     ├── HungWorkerError (TimeoutError)  a worker did not end by the deadline
     ├── BatchError                      some items of a batch failed, the others did not
     ├── RecordTooLongError (ValueError) an input record over its limit
@@ -51,6 +53,8 @@ __all__ = (
     "SetupError",
     "ShutDown",
     "StageError",
+    "StopPipeline",
+    "TooManyFailuresError",
     "UnknownNameError",
 )
 
@@ -139,6 +143,44 @@ class CleanupError(StageError):
     """A stage's ``cleanup`` raised; the other stages were cleaned up all the same."""
 
     phase = "cleanup"
+
+
+class TooManyFailuresError(StageError):
+    """
+    More items failed than the ``max_failures`` of a stage, or of the run, allows.
+
+    The stage, the worker, the item and the ``__cause__`` are those of the last failure.
+
+    Attributes:
+        failed: how many items failed.
+        seen: of how many.
+        most: the limit.
+    """
+
+    def __init__(self, last: StageError, *, failed: int, seen: int, most: float) -> None:
+        self.failed = failed
+        self.seen = seen
+        self.most = most
+        super().__init__(
+            last.error,
+            stage=last.stage,
+            worker=last.worker,
+            item=last.item,
+            position=last.position,
+        )
+
+    def _message(self) -> str:
+        counts = f"{self.failed:,} of {self.seen:,} items failed"
+        return f"{counts}, more than max_failures={self.most}; the last: {super()._message()}"
+
+
+class StopPipeline(M3Error):
+    """
+    Raised by a stage's own code to end the run in good order, as ``stop()`` does.
+
+    The frontends end, what is queued is delivered, and the run has not failed.
+    The item in hand counts as dropped.
+    """
 
 
 class HungWorkerError(M3Error, TimeoutError):

@@ -7,6 +7,7 @@ from m3.engine.plan import DEFAULT_STOP_TIMEOUT, Plan, StageSpec
 from m3.engine.report import Report
 from m3.engine.results import Results
 from m3.errors import PlanError
+from m3.policies import MaxFailures
 from m3.registry import Kind, resolve
 
 __all__ = ("Pipeline", "make_spec")
@@ -16,6 +17,7 @@ ENGINE_OPTIONS = (
     "concurrency",
     "config",
     "context",
+    "max_failures",
     "on_error",
     "ordering",
     "queue_size",
@@ -33,6 +35,8 @@ class Pipeline:
             that returns an iterable, or an iterable.
         name: of the pipeline.
         stop_timeout: seconds that a stop may take by default.
+        max_failures: how many items may fail, at any stage, before the run
+            does: a number, or a fraction below 1.
         options: of the frontend, see :meth:`transport`.
 
     >>> Pipeline([1, 2, 3]).transport(str).backend(print).run().delivered
@@ -48,10 +52,12 @@ class Pipeline:
         *,
         name: str = "pipeline",
         stop_timeout: float = DEFAULT_STOP_TIMEOUT,
+        max_failures: MaxFailures | None = None,
         **options: Any,
     ) -> None:
         self._name = name
         self._stop_timeout = stop_timeout
+        self._max_failures = max_failures
         self._stages: list[StageSpec] = []
         self._add("frontend", frontend, None, options)
 
@@ -69,8 +75,8 @@ class Pipeline:
             name: of the stage, for errors and reports; by default that of the
                 target.
             options: those of the engine (``workers``, ``queue_size``,
-                ``ordering``, ``on_error``, ``batch``, ``concurrency``,
-                ``config``; see :class:`~m3.engine.StageSpec`); all others go to
+                ``ordering``, ``on_error``, ``max_failures``, ``batch``,
+                ``concurrency``, ``config``; see :class:`~m3.engine.StageSpec`); all others go to
                 the constructor of the class.
 
         Raises:
@@ -91,6 +97,7 @@ class Pipeline:
             backends=self._of_kind("backend"),
             name=self._name,
             stop_timeout=self._stop_timeout,
+            max_failures=self._max_failures,
         )
 
     def engine(self) -> Engine:

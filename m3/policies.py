@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from m3.errors import PlanError, StageError
 
-__all__ = ("Batch", "ErrorPolicy", "Ordering")
+__all__ = ("Batch", "ErrorPolicy", "MaxFailures", "Ordering")
 
 Ordering = Literal["completion", "input"]
 """In which order a stage's results go on: as they complete, or as they came in."""
@@ -20,6 +20,14 @@ callable is called with the :class:`~m3.errors.StageError` (which has the item,
 the stage, the worker and the original error), in the worker's thread, and
 returns one of the two, or ``m3.DROP`` to count the item as dropped; ``None``
 means ``"skip"``, and raising means ``"fail"``.
+"""
+
+
+MaxFailures = int | float
+"""
+How many items may fail under a policy that goes on: a number, or a fraction of all below 1.
+
+A fraction is judged from the hundredth item on, and at the end.
 """
 
 

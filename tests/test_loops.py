@@ -11,8 +11,8 @@ from m3._tokens import FAILED, Tally
 from m3.errors import ShutDown
 
 
-def judge(error, item, position):
-    judge.asked.append((error, item, position))
+def judge(error, item, position, count):
+    judge.asked.append((error, item, position, count))
     return judge.verdict
 
 
@@ -87,8 +87,8 @@ def test_items_and_failures_of_a_frontend():
     source = [Item("good", 1), Failure(error, "raw", 2), Item("bad", 3), 4]
     run(source, Consume(tally, judge, keep), tally)
     assert kept == ["good", 4]
-    assert judge.asked[0] == (error, "raw", 2)
-    assert judge.asked[1][1:] == ("bad", 3)
+    assert judge.asked[0] == (error, "raw", 2, 1)
+    assert judge.asked[1][1:] == ("bad", 3, 1)
     assert counts(tally) == (4, 2, 0, 2, 0)
     assert tally.refused == 1
 

@@ -10,8 +10,8 @@ from m3._steps import FATAL, Aborted, Broadcast, Call, Consume, Deliver, Expand,
 from m3._tokens import DROPPED, FAILED, Tally
 
 
-def judge(error, item, position):
-    judge.asked.append((error, item, position))
+def judge(error, item, position, count):
+    judge.asked.append((error, item, position, count))
     return judge.verdict
 
 
@@ -103,7 +103,7 @@ def test_an_aborted_fan_out_closes_its_generator():
     with pytest.raises(Aborted):
         run([7], Expand(tally, Consume(tally, judge, refuse), judge, endless), tally)
     assert closed == [7]
-    assert [type(error) for error, _, _ in judge.asked] == [ValueError, OSError]
+    assert [type(error) for error, *_ in judge.asked] == [ValueError, OSError]
     assert counts(tally) == (1, 0, 0, 1, 0)
 
 

@@ -136,6 +136,7 @@ class Configuration:
             **{f"{kind}s": tuple(s for p, s in specs.items() if p[0] == kind) for kind in KINDS},
             name=self.options.name,
             stop_timeout=self.options.stop_timeout,
+            max_failures=self.options.max_failures,
         )
         for mistake in mistakes(plan):
             self._complain_of(mistake, specs)

@@ -33,6 +33,7 @@ __all__ = ("ENGINE_OPTIONS", "PipelineConfig", "StageConfig", "structured")
 Count = NewType("Count", int)
 Workers = NewType("Workers", int)
 Seconds = NewType("Seconds", float)
+Allowance = NewType("Allowance", float)
 T = TypeVar("T")
 
 
@@ -61,6 +62,7 @@ class StageConfig:
     queue_size: Count | None = None
     ordering: Ordering | None = None
     on_error: str | None = None
+    max_failures: Allowance | None = None
     batch: Batch | None = None
     concurrency: Count | None = None
     config: SimpleNamespace | None = None
@@ -74,6 +76,7 @@ class PipelineConfig:
 
     Attributes:
         workers: the number of workers of each transport that has none of its own.
+        max_failures: of the whole run; a stage may have its own.
         queue_size: the same for the queues in front of transports and backends.
         app_dir: a folder to import the stages from.
         report: a file for the report, as JSON.
@@ -83,6 +86,7 @@ class PipelineConfig:
     workers: Workers | None = None
     queue_size: Count | None = None
     stop_timeout: Seconds = Seconds(DEFAULT_STOP_TIMEOUT)
+    max_failures: Allowance | None = None
     app_dir: str | None = None
     log_format: Literal["text", "json"] = "text"
     progress: bool | None = None
@@ -165,6 +169,7 @@ _HOOKS: dict[Any, Callable[[Any, Any], Any]] = {
     Count: _at_least(1, _WHOLE),
     Workers: _at_least(0, _WHOLE),
     Seconds: _at_least(0, _exactly(float, "a number of seconds", convert=float)),
+    Allowance: _exactly(float, "a number of items, or a fraction of them", convert=lambda it: it),
     SimpleNamespace: _namespace,
     Batch: _batch,
 }

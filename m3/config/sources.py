@@ -20,12 +20,16 @@ VARIABLES = {
     "M3_WORKERS": "workers",
     "M3_QUEUE_SIZE": "queue_size",
     "M3_STOP_TIMEOUT": "stop_timeout",
+    "M3_MAX_FAILURES": "max_failures",
     "M3_APP_DIR": "app_dir",
     "M3_LOG_FORMAT": "log_format",
     "M3_PROGRESS": "progress",
     "M3_REPORT": "report",
 }
 """The environment variables that are options of the pipeline."""
+
+NUMBERS = ("workers", "queue_size", "stop_timeout", "max_failures")
+"""Those of them whose values are written as in TOML."""
 
 SET_VARIABLE = "M3_SET"
 FOREIGN_VARIABLES = ("M3_DEBUG", "M3_SANITIZE", "M3_TEST_", "M3_BENCH_")
@@ -86,7 +90,7 @@ def from_environment(environ: Mapping[str, str]) -> Layer:
 def _environment_value(text: str, name: str) -> Any:
     if name == "progress":
         return _WORDS.get(text.lower(), parse_value(text.lower()))
-    return parse_value(text) if name in ("workers", "queue_size", "stop_timeout") else text
+    return parse_value(text) if name in NUMBERS else text
 
 
 def _add_set_variable(layer: Layer, text: str) -> None:

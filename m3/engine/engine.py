@@ -17,6 +17,7 @@ from typing import Any, Self
 from m3._loops import close, discard
 from m3._tokens import Tally
 from m3.engine.at_exit import forget, watch
+from m3.engine.limits import FailureLimits
 from m3.engine.plan import Plan, grace_of
 from m3.engine.pools import Layout, lay_out, needs_tokens
 from m3.engine.report import Report, State
@@ -83,7 +84,7 @@ class Engine:
         self._deadline: float | None = None
         self._abort_at: float | None = None
         self._began = self._began_cpu = 0.0
-        self._ended_at: tuple[float, float] | None = None
+        self._ended_at: tuple[float, float] | None = (0.0, 0.0)
 
     # -- running it
 
@@ -310,6 +311,7 @@ class Engine:
             if self._state != "created":
                 raise EngineStateError("an engine runs once; make another to run the plan again")
             self._state = "running"
+            self._ended_at = None
         self._began, self._began_cpu = self.runtime.monotonic(), self.runtime.process_time()
 
     def _begin(self, *, collect: bool) -> None:
@@ -317,6 +319,7 @@ class Engine:
         try:
             watch(self)
             self._layout = lay_out(self.plan, self.runtime, collect=collect, aborting=self.aborting)
+            self.limits = FailureLimits(self.plan, self._layout.pools, self._workers)
             if self._set_up([staff(pool, self) for pool in reversed(self._layout.pools)]):
                 for worker in self._workers:
                     worker.may_work = True
@@ -488,8 +491,6 @@ class Engine:
                 worker.thread.join()
 
     def _elapsed(self) -> tuple[float, float]:
-        if self._state == "created":
-            return 0.0, 0.0
         wall, cpu = self._ended_at or (self.runtime.monotonic(), self.runtime.process_time())
         return wall - self._began, cpu - self._began_cpu
 

@@ -1,13 +1,14 @@
 """What happens when a stage's code raises on an item."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from m3._steps import FATAL
 from m3._tokens import DROPPED, FAILED
 from m3._types import DROP
+from m3.engine.limits import FailureLimit
 from m3.engine.plan import StageSpec
-from m3.errors import ConfigError, StageError, abridged
+from m3.errors import ConfigError, StageError, StopPipeline, abridged
 
 __all__ = ("Judge",)
 
@@ -26,6 +27,8 @@ class Judge:
         worker: the number of the worker.
         fail: called with the error that ends the run.
         note: called with an error that the run survives.
+        stop: called when the stage's code wants the run to end well.
+        limits: count the failures that the run survives, as long as it does.
     """
 
     def __init__(
@@ -35,14 +38,29 @@ class Judge:
         *,
         fail: Callable[[StageError], None],
         note: Callable[[StageError], None],
+        stop: Callable[[], None],
+        limits: Sequence[FailureLimit] = (),
     ) -> None:
         self._spec = spec
         self._worker = worker
         self._fail = fail
         self._note = note
+        self._stop = stop
+        self._limits = limits
 
-    def __call__(self, error: BaseException, item: Any, position: Any) -> int:
-        """Return FAILED or DROPPED, or FATAL when the run is over."""
+    def __call__(self, error: BaseException, item: Any, position: Any, count: int = 1) -> int:
+        """
+        Return FAILED or DROPPED, or FATAL when the run is over.
+
+        Args:
+            error: what the stage's code raised.
+            item: the item, or the list of items, that it was called with.
+            position: where the first of them came from.
+            count: how many items these are.
+        """
+        if isinstance(error, StopPipeline):
+            self._stop()
+            return DROPPED
         failure = self._failure(error, item, position)
         verdict: object = "fail"
         if isinstance(error, Exception):
@@ -56,7 +74,14 @@ class Judge:
         if verdict is DROP:
             return DROPPED
         self._note(failure)
-        return FAILED
+        return FATAL if self._are_too_many(failure, count) else FAILED
+
+    def _are_too_many(self, failure: StageError, count: int) -> bool:
+        excesses = [limit.add(failure, count) for limit in self._limits]
+        excess = next(filter(None, excesses), None)
+        if excess is not None:
+            self._fail(excess)
+        return excess is not None
 
     def _failure(self, error: BaseException, item: Any, position: Any) -> StageError:
         return StageError(

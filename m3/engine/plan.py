@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from m3.policies import Batch, ErrorPolicy, Ordering
+from m3.policies import Batch, ErrorPolicy, MaxFailures, Ordering
 from m3.registry import Kind
 
 __all__ = ("Plan", "StageSpec", "grace_of")
@@ -36,6 +36,8 @@ class StageSpec:
             for 1,024, and up to 8,192 while half of them are gone within 2 ms.
         ordering: ``"completion"`` or ``"input"``.
         on_error: what happens when it raises on an item.
+        max_failures: how many of its items may fail before the run does; None
+            for any number.
         batch: how items are gathered, for a stage with ``process_batch``.
         concurrency: the most items in flight in each worker of an async stage.
         config: becomes ``self.config`` of the instances made from a class.
@@ -50,6 +52,7 @@ class StageSpec:
     queue_size: int | None = None
     ordering: Ordering = "completion"
     on_error: ErrorPolicy = "fail"
+    max_failures: MaxFailures | None = None
     batch: Batch | None = None
     concurrency: int = 64
     config: Any = None
@@ -70,6 +73,8 @@ class Plan:
         name: of the pipeline, for reports and messages.
         stop_timeout: seconds that a stop, or the end after a failure, may take
             when the caller names no other time.
+        max_failures: how many items may fail, at any stage, before the run
+            does; None for any number.
     """
 
     frontends: tuple[StageSpec, ...]
@@ -77,6 +82,7 @@ class Plan:
     backends: tuple[StageSpec, ...] = ()
     name: str = "pipeline"
     stop_timeout: float = DEFAULT_STOP_TIMEOUT
+    max_failures: MaxFailures | None = None
 
     def __iter__(self) -> Iterator[StageSpec]:
         """Iterate over all stages, in the direction of the items."""

@@ -40,6 +40,7 @@ def _of_the_whole(plan: Plan) -> Iterator[str]:
         yield "a pipeline needs a frontend, and this one has none"
     if plan.stop_timeout < 0:
         yield f"stop_timeout is {plan.stop_timeout}; it is a time in seconds"
+    yield from _of_max_failures(plan.max_failures)
     for name, count in Counter(spec.name for spec in plan).items():
         if count > 1:
             yield f"{count} stages are called {name!r}; give each a name of its own"
@@ -55,6 +56,16 @@ def _of_stage(spec: StageSpec) -> Iterator[str]:
         yield f"ordering is {abridged(spec.ordering)}; it is 'completion' or 'input'"
     if not callable(spec.on_error) and spec.on_error not in ("fail", "skip"):
         yield f"on_error is {abridged(spec.on_error)}; it is 'fail', 'skip' or a callable"
+    yield from _of_max_failures(spec.max_failures)
+
+
+def _of_max_failures(most: object) -> Iterator[str]:
+    is_fraction = isinstance(most, float) and 0 < most < 1
+    if most is not None and not is_fraction and not _is_count(most, least=0):
+        yield (
+            f"max_failures is {abridged(most)}; it is a number of items, at least 0, or a "
+            "fraction of them between 0 and 1"
+        )
 
 
 def _of_workers(spec: StageSpec) -> Iterator[str]:

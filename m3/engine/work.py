@@ -11,11 +11,12 @@ from m3._queue import BoundedQueue
 from m3._steps import Aborted, Broadcast, Call, Consume, Deliver, Expand, Gather, Manual, Send, Step
 from m3._tokens import Tally
 from m3.engine.failures import Judge
+from m3.engine.limits import FailureLimits
 from m3.engine.plan import StageSpec
 from m3.engine.pools import Branch, Pool
 from m3.engine.runtime import Runtime
 from m3.engine.shape import Shape, entry_point, iterate, shape_of
-from m3.errors import StageError
+from m3.errors import StageError, StopPipeline
 from m3.policies import Batch
 from m3.stages import Frontend
 
@@ -28,6 +29,7 @@ class Run(Protocol):
     runtime: Runtime
     stopping: Switch
     aborting: Switch
+    limits: FailureLimits
     tracking: bool
 
     def prepared(self, worker: Any) -> None:
@@ -38,6 +40,9 @@ class Run(Protocol):
 
     def note(self, failure: StageError) -> None:
         """Keep *failure*, of an item that was skipped, for the report."""
+
+    def request_stop(self, timeout: float | None = None) -> None:
+        """Begin to stop."""
 
     def frontend_failed(self, failure: StageError) -> None:
         """End the input because of *failure*, and deliver what was produced."""
@@ -96,6 +101,8 @@ class Work:
         try:
             work(first)
             end(first, aborted=self._run.aborting.is_on())
+            for excess in self._run.limits.leave(self._pool.specs):
+                self._run.fail(excess)
         except BaseException:
             end(first, aborted=True)
             raise
@@ -144,7 +151,14 @@ class Work:
         return spec.batch or getattr(self.instances[spec.name], "batch", None) or Batch()
 
     def _judge(self, spec: StageSpec) -> Judge:
-        return Judge(spec, self._number, fail=self._run.fail, note=self._run.note)
+        return Judge(
+            spec,
+            self._number,
+            fail=self._run.fail,
+            note=self._run.note,
+            stop=self._run.request_stop,
+            limits=self._run.limits.of(spec),
+        )
 
     # -- the loops
 
@@ -195,6 +209,8 @@ class Work:
                     items.close()
         except Aborted:
             raise
+        except StopPipeline:
+            run.request_stop()
         except BaseException as error:
             run.frontend_failed(self._stage_error(error))
 

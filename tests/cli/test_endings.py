@@ -140,6 +140,19 @@ def test_exit_code_of_skipped_items(command):
     assert "3 produced, 2 delivered, 0 dropped, 1 failed, 0 abandoned" in done.stderr
 
 
+@pytest.mark.parametrize("limit", ["max_failures=1", "transport.max_failures=0.5"])
+def test_exit_code_of_too_many_failures(command, limit):
+    """A run in which more items failed than max_failures allows is 1, and says so."""
+    done = command.run(
+        *("run", "--frontend", "stdin", "--transport", "stages_of_test:Strict"),
+        *("--set", "transport.on_error=skip", "--set", limit),
+        stdin="bad\nbad\na\n",
+    )
+    assert done.returncode == 1
+    assert "2 of " in done.stderr
+    assert "more than max_failures=" in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
