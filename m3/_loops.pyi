@@ -5,15 +5,16 @@ from m3._order import Collect, Sequencer
 from m3._parking import Switch
 from m3._queue import BoundedQueue
 from m3._steps import Step
-from m3._tokens import Tally, Token
+from m3._tokens import Ledger, Tally, Token
 
 def pump(
     iterator: Iterator[Any],
     first: Step,
     tally: Tally,
-    policy: Callable[[BaseException, Any, Any], int],
+    policy: Callable[[BaseException, Any, Any, int], int],
     stopping: Switch,
     tracking: bool,
+    ledger: Ledger | None = None,
 ) -> None: ...
 def serve(inbox: BoundedQueue[Any], first: Step, tally: Tally, aborting: Switch) -> None: ...
 def serve_ordered(

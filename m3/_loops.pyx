@@ -21,7 +21,7 @@ from m3._parking cimport Switch
 from m3._queue cimport BLOCKED, CLOSED, DONE, BoundedQueue, Outcome, try_get
 from m3._steps cimport Step, iternextfunc, next_function, raised, stopped_iterating
 from m3._sync cimport m3_is_wanted, m3_load, m3_own
-from m3._tokens cimport ABANDONED, DELIVERED, FAILED, Tally, Token, settle
+from m3._tokens cimport ABANDONED, DELIVERED, FAILED, Ledger, Tally, Token, settle
 
 from m3._steps import FATAL as _FATAL, Aborted
 from m3._types import Failure as _Failure, Item as _Item
@@ -45,7 +45,10 @@ cdef enum:
 cdef object do_pending = eval("lambda: None")
 
 
-def pump(iterator, Step first, Tally tally, policy, Switch stopping, bint tracking):
+def pump(
+    iterator, Step first, Tally tally, policy, Switch stopping, bint tracking,
+    Ledger ledger=None,
+):
     """
     Push all that *iterator* yields through *first*, until *stopping* is on.
 
@@ -55,12 +58,16 @@ def pump(iterator, Step first, Tally tally, policy, Switch stopping, bint tracki
     Args:
         policy: asked what to do about a :class:`~m3.stages.Failure`.
         tracking: make a token for every item.
+        ledger: keeps the items with a position, for the frontend to be told
+            what became of them; it may make the frontend wait.
     """
     cdef PyObject* result
     cdef Token token = None
     cdef unsigned int count = 0
     cdef iternextfunc next_of = next_function(iterator)
     while not m3_load(&stopping.state):
+        if ledger is not None and not ledger.await_turn(stopping):
+            break
         result = next_of(<PyObject*> iterator)
         if result == NULL:
             if not stopped_iterating():
@@ -69,10 +76,10 @@ def pump(iterator, Step first, Tally tally, policy, Switch stopping, bint tracki
         value = m3_own(result)
         tally.produced += 1
         if Py_TYPE(value) == <PyObject*> Item:
-            token = Token(value.position)
+            token = Token(value.position) if ledger is None else ledger.begin(value.position)
             value = value.value
         elif Py_TYPE(value) == <PyObject*> Failure:
-            refuse(value, tally, policy)
+            refuse(value, tally, policy, ledger)
             continue
         else:
             token = Token() if tracking else None
@@ -86,11 +93,15 @@ def pump(iterator, Step first, Tally tally, policy, Switch stopping, bint tracki
                 pass
 
 
-cdef int refuse(object failure, Tally tally, object policy) except -1:
+cdef int refuse(object failure, Tally tally, object policy, Ledger ledger) except -1:
     """Settle an item that its frontend could not read."""
     cdef int outcome = policy(failure.error, failure.value, failure.position, 1)
+    cdef Token token = None
+    if ledger is not None and failure.position is not None:
+        token = ledger.begin(failure.position)
+        token.blame(failure.error)
     tally.refused += 1
-    tally.count(FAILED if outcome == FATAL else outcome)
+    settle(token, FAILED if outcome == FATAL else outcome, tally)
     if outcome == FATAL:
         raise Aborted
     return 0

@@ -29,6 +29,7 @@ from m3._tokens cimport (
     FAILED,
     Tally,
     Token,
+    blame,
     joint_token,
     position_of,
     settle,
@@ -104,6 +105,7 @@ cdef class Step:
         """The stage's code has raised on *item*: ask the policy and settle."""
         error = raised()
         cdef int outcome = self.judge(error, item, position_of(token))
+        blame(token, error)
         settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
         if outcome == FATAL_:
             raise Aborted
@@ -154,6 +156,7 @@ cdef class Manual(Step):
     def reject(self, error, item, Token token=None):
         """Settle *item*, on which the stage's code raised *error*."""
         cdef int outcome = self.judge(error, item, position_of(token))
+        blame(token, error)
         settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
         if outcome == FATAL_:
             raise Aborted
@@ -390,6 +393,8 @@ cdef class Gather(Step):
 
     cdef int batch_failed(self, object error, list items, list tokens) except -1:
         cdef int outcome = self.judge(error, items, position_of(tokens[0]), len(tokens))
+        for token in tokens:
+            blame(token, error)
         self.settle_all(tokens, FAILED if outcome == FATAL_ else outcome)
         if outcome == FATAL_:
             raise Aborted
@@ -402,6 +407,7 @@ cdef class Gather(Step):
         for index, token in enumerate(tokens):
             if index in errors:
                 outcome = self.judge(errors[index], items[index], position_of(token))
+                blame(token, errors[index])
                 is_fatal = is_fatal or outcome == FATAL_
                 settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
             else:

@@ -1,4 +1,6 @@
-from m3._sync cimport m3_mutex
+from m3._parking cimport ParkingLot, Switch
+from m3._queue cimport BoundedQueue
+from m3._sync cimport m3_mutex, m3_size
 
 
 # The worst outcome of what was made from an item is the item's; in this order.
@@ -29,10 +31,25 @@ cdef class Token:
     cdef size_t pending
     cdef int outcome
     cdef readonly object position
+    cdef object error
     cdef list parents
+    cdef Ledger ledger
 
     cdef void hold(self, size_t count) noexcept
+    cdef int blame(self, object error) except -1
     cdef int settle(self, int outcome, Tally tally) except -1
+
+
+cdef class Ledger:
+    cdef readonly BoundedQueue answers
+    cdef dict open
+    cdef size_t most
+    cdef m3_size unanswered
+    cdef ParkingLot lot
+
+    cdef Token begin(self, object position)
+    cdef int end(self, Token token, int outcome) except -1
+    cdef bint await_turn(self, Switch stopping) except -1
 
 
 cdef inline int settle(Token token, int outcome, Tally tally) except -1:
@@ -41,6 +58,11 @@ cdef inline int settle(Token token, int outcome, Tally tally) except -1:
         tally.count(outcome)
         return 0
     return token.settle(outcome, tally)
+
+
+cdef inline int blame(Token token, object error) except -1:
+    """Note why an item has failed, for who produced it."""
+    return 0 if token is None else token.blame(error)
 
 
 cdef inline object position_of(Token token):

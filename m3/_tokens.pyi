@@ -2,6 +2,8 @@ from typing import Any, Final, Self
 
 from typing_extensions import disjoint_base
 
+from m3._queue import BoundedQueue
+
 __pyx_capi__: dict[str, object]
 
 DROPPED: Final[int]
@@ -26,3 +28,14 @@ class Tally:
 class Token:
     position: Any
     def __new__(cls, position: Any = None) -> Self: ...
+
+@disjoint_base
+class Ledger:
+    answers: BoundedQueue[tuple[Any, int, BaseException | None]]
+    def __init__(self, most: int) -> None: ...
+    @property
+    def is_open(self) -> bool: ...
+    def wake(self) -> None: ...
+    def answered(self) -> None: ...
+    def give_up(self) -> None: ...
+    def await_answers(self) -> None: ...

@@ -8,9 +8,18 @@ Every item that a frontend produces is counted once, by how its way ends.
 Where one item may end in several places (fan-out, batches, several backends)
 a token follows all that is made from it, and the worst outcome counts.
 Elsewhere there is no token and the item is counted where it ends.
+
+A frontend that wants to know what became of its items has a ledger, and each
+of its items with a position a token that is in it until the item has ended.
 """
 
-from m3._sync cimport m3_lock, m3_mutex_init, m3_unlock
+from libc.math cimport INFINITY
+
+from m3._parking cimport Waiter
+from m3._sync cimport m3_add, m3_fence, m3_load, m3_lock, m3_mutex_init, m3_unlock
+
+
+cdef object MISSING = object()
 
 
 cdef class Tally:
@@ -43,6 +52,17 @@ cdef class Token:
         self.pending += count
         m3_unlock(&self.mutex)
 
+    cdef int blame(self, object error) except -1:
+        """Note why the item, or something made from it, has failed; the first reason stays."""
+        m3_lock(&self.mutex)
+        if self.error is None:  # which is immortal, so nothing is freed under the mutex
+            self.error = error
+        m3_unlock(&self.mutex)
+        if self.parents is not None:
+            for parent in self.parents:
+                (<Token> parent).blame(error)
+        return 0
+
     cdef int settle(self, int outcome, Tally tally) except -1:
         """Say how one of them ended; the last one counts the item in *tally*."""
         cdef bint is_last
@@ -55,7 +75,7 @@ cdef class Token:
             return 0
         if self.parents is None:
             tally.count(self.outcome)
-            return 0
+            return 0 if self.ledger is None else self.ledger.end(self, self.outcome)
         for parent in self.parents:
             (<Token> parent).settle(self.outcome, tally)
         return 0
@@ -67,3 +87,83 @@ cdef Token joint_token(list parents, Py_ssize_t count):
     token.parents = parents
     token.pending = count
     return token
+
+
+cdef class Ledger:
+    """
+    The items of one frontend that it was not told about yet.
+
+    An item is *open* until all that was made from it has ended.  Then it waits
+    in ``answers``, as (position, outcome, error), until the frontend was told.
+
+    Args:
+        most: so many may be open or wait; the frontend then waits, too.
+    """
+
+    def __init__(self, size_t most):
+        self.answers = BoundedQueue()
+        self.open = {}
+        self.most = most
+        self.lot = ParkingLot()
+
+    @property
+    def is_open(self):
+        """Whether some items are still on their way."""
+        return bool(self.open)
+
+    cdef Token begin(self, object position):
+        """Return the token of a new item."""
+        cdef Token token = Token(position)
+        token.ledger = self
+        self.open[token] = None
+        m3_add(&self.unanswered, 1)
+        return token
+
+    cdef int end(self, Token token, int outcome) except -1:
+        """The item has ended; it is answered, unless that was done by :meth:`give_up`."""
+        if self.open.pop(token, MISSING) is not MISSING:
+            self.answers.put((token.position, outcome, token.error))
+        return 0
+
+    cdef bint await_turn(self, Switch stopping) except -1:
+        """Wait until one more item may be produced; false if *stopping* is on before."""
+        cdef Waiter waiter
+        while m3_load(&self.unanswered) >= self.most:
+            if m3_load(&stopping.state):
+                return False
+            self.lot.enlist(&waiter, 0)
+            if m3_load(&self.unanswered) >= self.most and not m3_load(&stopping.state):
+                self.lot.park(&waiter, INFINITY)
+            else:
+                self.lot.delist(&waiter)
+        return True
+
+    def wake(self):
+        """Wake a frontend that waits, to look whether it is to stop."""
+        self.lot.unpark_all()
+
+    def answered(self):
+        """Take note that the frontend was told about one item."""
+        m3_add(&self.unanswered, <size_t> -1)
+        m3_fence()
+        if m3_load(&self.lot.waiting):
+            self.lot.unpark_all()
+
+    def give_up(self):
+        """Answer for all that are open as abandoned; what becomes of them is not told again."""
+        while self.open:
+            try:
+                token, _ = self.open.popitem()
+            except KeyError:  # the last one has just ended
+                return
+            self.answers.put(((<Token> token).position, <int> ABANDONED, None))
+
+    def await_answers(self):
+        """Wait until the frontend was told about all of its items."""
+        cdef Waiter waiter
+        while m3_load(&self.unanswered):
+            self.lot.enlist(&waiter, 0)
+            if m3_load(&self.unanswered):
+                self.lot.park(&waiter, INFINITY)
+            else:
+                self.lot.delist(&waiter)

@@ -12,6 +12,7 @@ Everything that m3 raises, in one tree.
     │   ├── SetupError
     │   ├── CleanupError
     │   └── TooManyFailuresError        more items failed than max_failures allows
+    ├── AbandonedError                  the run ended before the item was delivered
     ├── StopPipeline                    raised by a stage's code to end the run well
     ├── HungWorkerError (TimeoutError)  a worker did not end by the deadline
     ├── BatchError                      some items of a batch failed, the others did not
@@ -38,6 +39,7 @@ else:
 
 
 __all__ = (
+    "AbandonedError",
     "BatchError",
     "CleanupError",
     "ConfigError",
@@ -172,6 +174,10 @@ class TooManyFailuresError(StageError):
     def _message(self) -> str:
         counts = f"{self.failed:,} of {self.seen:,} items failed"
         return f"{counts}, more than max_failures={self.most}; the last: {super()._message()}"
+
+
+class AbandonedError(M3Error):
+    """The run ended before an item was delivered; told to its frontend by ``nack``."""
 
 
 class StopPipeline(M3Error):

@@ -74,6 +74,27 @@ class Frontend(Stage, Generic[Out]):
         the frontend then ends when it yields its next item.
         """
 
+    def ack(self, position: Any) -> object:
+        """
+        Take note that the item at *position* is done: delivered, or dropped on purpose.
+
+        The position is that of the :class:`Item` that was yielded.  A frontend
+        that overrides this or :meth:`nack` is told about each of its items
+        exactly once, in the order in which they end.  Called from another
+        thread than :meth:`produce`, one call at a time, and until the last
+        answer before :meth:`cleanup`.  What it raises fails the run.
+        """
+
+    def nack(self, position: Any, error: Exception) -> object:
+        """
+        Take note that the item at *position* was not delivered; called like :meth:`ack`.
+
+        Args:
+            position: of the item.
+            error: what a stage raised on it, or an
+                :exc:`~m3.errors.AbandonedError` if the run ended before.
+        """
+
 
 class Transport(Stage, Generic[In, Out]):
     """

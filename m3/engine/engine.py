@@ -17,6 +17,7 @@ from typing import Any, Self
 from m3._loops import close, discard
 from m3._tokens import Tally
 from m3.engine.at_exit import forget, watch
+from m3.engine.failures import Failures
 from m3.engine.limits import FailureLimits
 from m3.engine.plan import Plan, grace_of
 from m3.engine.pools import Layout, lay_out, needs_tokens
@@ -27,19 +28,9 @@ from m3.engine.summary import summarize
 from m3.engine.untold import keep_untold, take_untold, tell
 from m3.engine.validation import validate
 from m3.engine.workers import Worker, staff
-from m3.errors import (
-    Empty,
-    EngineStateError,
-    HungWorkerError,
-    M3Error,
-    PipelineError,
-    PlanError,
-    StageError,
-)
+from m3.errors import Empty, EngineStateError, PlanError, StageError
 
 __all__ = ("Engine",)
-
-MOST_ITEM_ERRORS = 10
 
 
 class Engine:
@@ -70,13 +61,11 @@ class Engine:
         self._prepared = self.runtime.queue(0)
         self._layout = Layout()
         self._workers: list[Worker] = []
-        self._live = 0
+        self._live = self._at_work = 0
         self._has_taker = False
         self._lock = threading.RLock()
         self._state: State = "created"
-        self._errors: list[StageError] = []
-        self._item_errors: list[StageError] = []
-        self._hung: list[HungWorkerError] = []
+        self.failures = Failures()
         self._at_abort: list[Callable[[], object]] = []
         self._leftovers = Tally()
         self._tallies = [self._leftovers]
@@ -178,12 +167,7 @@ class Engine:
     def raise_failures(self) -> None:
         """Raise what the run has failed with so far, if anything."""
         take_untold(self)
-        failures: list[M3Error] = [*self._errors, *self._hung]
-        if len(failures) > 1:
-            message = f"pipeline {self.plan.name!r} failed in {len(failures)} ways"
-            raise PipelineError(message, failures)
-        if failures:
-            raise failures[0]
+        self.failures.raise_all(self.plan.name)
 
     def results(self) -> Results:
         """
@@ -244,9 +228,9 @@ class Engine:
             workers=self._workers,
             tallies=self._tallies,
             state=self.state,
-            errors=tuple(self._errors),
-            item_errors=tuple(self._item_errors),
-            hung=tuple(self._hung),
+            errors=tuple(self.failures.errors),
+            item_errors=tuple(self.failures.item_errors),
+            hung=tuple(self.failures.hung),
             stopped=self._stop_requested,
             elapsed=self._elapsed(),
             now=self.runtime.monotonic(),
@@ -266,22 +250,13 @@ class Engine:
 
     def fail(self, failure: StageError) -> None:
         """End the run because of *failure*: what is queued is abandoned."""
-        self._errors.append(failure)
+        self.failures.errors.append(failure)
         self._abort()
-
-    def note(self, failure: StageError) -> None:
-        """Keep *failure*, of an item that was skipped, for the report."""
-        if len(self._item_errors) < MOST_ITEM_ERRORS:
-            self._item_errors.append(failure)
 
     def frontend_failed(self, failure: StageError) -> None:
         """End the input because of *failure*; what was produced is delivered."""
-        self._errors.append(failure)
+        self.failures.errors.append(failure)
         self._wind_down(None)
-
-    def add_error(self, failure: StageError) -> None:
-        """Make *failure* one of those that the run fails with."""
-        self._errors.append(failure)
 
     def count_in(self, tally: Tally) -> None:
         """Add a tally that is kept outside of the workers."""
@@ -292,7 +267,15 @@ class Engine:
         with self._lock:
             had_taker, self._has_taker = self._has_taker, False
         if had_taker:
+            self.all_passed_on()
             self._worker_ended()
+
+    def all_passed_on(self) -> None:
+        """Take note that a worker has passed on all that it will; after the last, nobody takes."""
+        with self._lock:
+            self._at_work -= 1
+            if self._at_work == 0:
+                self._abandon_leftovers()
 
     def at_abort(self, function: Callable[[], object]) -> None:
         """Call *function* once when the run is over; at once if it is."""
@@ -302,7 +285,7 @@ class Engine:
 
     def has_failed(self) -> bool:
         """Return whether the run has failed or was given up."""
-        return bool(self._errors) or self.aborting.is_on()
+        return bool(self.failures.errors) or self.aborting.is_on()
 
     # -- the beginning
 
@@ -335,13 +318,13 @@ class Engine:
     def _set_up(self, pools: list[list[Worker]]) -> bool:
         """Start the workers, pool by pool from the last backend on; false if not all are set up."""
         self._workers += [worker for workers in pools for worker in workers]
-        self._live = len(self._workers) + self._has_taker
+        self._live = self._at_work = len(self._workers) + self._has_taker
         for workers in pools:
             for worker in workers:
                 worker.thread = self.runtime.spawn(partial(self._run_worker, worker), worker.name)
             self._await_setups(workers)
-            self._errors += [worker.setup_error for worker in workers if worker.setup_error]
-            if self._errors or self._hung or self.aborting.is_on():
+            self.failures.errors += [worker.setup_error for worker in workers if worker.setup_error]
+            if self.failures.errors or self.failures.hung or self.aborting.is_on():
                 return False
         return True
 
@@ -352,8 +335,8 @@ class Engine:
             with suppress(Empty):
                 missing.discard(self._prepared.get(timeout=self._time_left()))
         with self._lock:
-            if not self._hung:
-                self._hung = [worker.hung_error() for worker in missing]
+            if not self.failures.hung:
+                self.failures.hung = [worker.hung_error() for worker in missing]
 
     def _run_worker(self, worker: Worker) -> None:
         try:
@@ -409,7 +392,7 @@ class Engine:
             self._deadline = now + seconds
         self.stopping.turn_on()
         for worker in self._workers:
-            worker.work.interrupt.turn_on()
+            worker.work.end_input()
         self._prepared.put(None)  # wakes who waits for setups, to look at the deadline
         self._winding_down.turn_on()
 
@@ -466,28 +449,35 @@ class Engine:
     def _give_up(self) -> None:
         """Note who hangs, and let nobody wait any longer."""
         with self._lock:
-            if not self._hung:
-                self._hung = [worker.hung_error() for worker in self._workers if worker.hangs()]
+            if not self.failures.hung:
+                hung = [worker.hung_error() for worker in self._workers if worker.hangs()]
+                self.failures.hung = hung
+        for worker in self._workers:
+            worker.work.give_up_items()
         self._ended.turn_on()
 
     def _close_books(self) -> None:
         with self._lock:
             if self.stopped():
                 return
-            for queue in self._layout.queues:
-                discard(queue, self._leftovers)
-            for pool in self._layout.pools:
-                if pool.sequencer is not None and not self._hung:
-                    pool.sequencer.discard(self._leftovers)
+            self._abandon_leftovers()
             self._ended_at = self.runtime.monotonic(), self.runtime.process_time()
-            failures = [*self._errors, *self._hung]
+            failures = self.failures.all()
             self._state = "failed" if failures else "finished"
             keep_untold(self, self.plan.name, failures)
         forget(self)
 
+    def _abandon_leftovers(self) -> None:
+        """Settle what nobody will take any more; the caller holds the lock."""
+        for queue in self._layout.queues:
+            discard(queue, self._leftovers)
+        for pool in self._layout.pools:
+            if pool.sequencer is not None and not self.failures.hung:
+                pool.sequencer.discard(self._leftovers)
+
     def _join_threads(self) -> None:
         for worker in self._workers:
-            if worker.thread is not None and not self._hung:
+            if worker.thread is not None and not self.failures.hung:
                 worker.thread.join()
 
     def _elapsed(self) -> tuple[float, float]:

@@ -8,11 +8,58 @@ from m3._tokens import DROPPED, FAILED
 from m3._types import DROP
 from m3.engine.limits import FailureLimit
 from m3.engine.plan import StageSpec
-from m3.errors import ConfigError, StageError, StopPipeline, abridged
+from m3.errors import (
+    ConfigError,
+    HungWorkerError,
+    M3Error,
+    PipelineError,
+    StageError,
+    StopPipeline,
+    abridged,
+)
 
-__all__ = ("Judge",)
+__all__ = ("Failures", "Judge")
+
+MOST_ITEM_ERRORS = 10
 
 VERDICTS = ("fail", "skip", DROP)
+
+
+class Failures:
+    """
+    What a run has failed with, and what it has survived.
+
+    Attributes:
+        errors: why it failed.
+        item_errors: the first errors of items that were skipped.
+        hung: workers that did not end by the deadline.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[StageError] = []
+        self.item_errors: list[StageError] = []
+        self.hung: list[HungWorkerError] = []
+
+    def add(self, failure: StageError) -> None:
+        """Make *failure* one of those that the run fails with."""
+        self.errors.append(failure)
+
+    def note(self, failure: StageError) -> None:
+        """Keep *failure*, of an item that was skipped, if it is one of the first."""
+        if len(self.item_errors) < MOST_ITEM_ERRORS:
+            self.item_errors.append(failure)
+
+    def all(self) -> list[M3Error]:
+        """Return everything that makes the run a failed one."""
+        return [*self.errors, *self.hung]
+
+    def raise_all(self, name: str) -> None:
+        """Raise them, several as one group, if the pipeline called *name* has failed."""
+        failures = self.all()
+        if len(failures) > 1:
+            raise PipelineError(f"pipeline {name!r} failed in {len(failures)} ways", failures)
+        if failures:
+            raise failures[0]
 
 
 class Judge:

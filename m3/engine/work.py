@@ -1,6 +1,7 @@
 """What a worker does with items: the chain of steps, and the loop that feeds it."""
 
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
@@ -10,7 +11,8 @@ from m3._parking import Switch
 from m3._queue import BoundedQueue
 from m3._steps import Aborted, Broadcast, Call, Consume, Deliver, Expand, Gather, Manual, Send, Step
 from m3._tokens import Tally
-from m3.engine.failures import Judge
+from m3.engine.answers import Answers, wants_answers
+from m3.engine.failures import Failures, Judge
 from m3.engine.limits import FailureLimits
 from m3.engine.plan import StageSpec
 from m3.engine.pools import Branch, Pool
@@ -30,6 +32,7 @@ class Run(Protocol):
     stopping: Switch
     aborting: Switch
     limits: FailureLimits
+    failures: Failures
     tracking: bool
 
     def prepared(self, worker: Any) -> None:
@@ -38,17 +41,14 @@ class Run(Protocol):
     def fail(self, failure: StageError) -> None:
         """End the run because of *failure*."""
 
-    def note(self, failure: StageError) -> None:
-        """Keep *failure*, of an item that was skipped, for the report."""
-
     def request_stop(self, timeout: float | None = None) -> None:
         """Begin to stop."""
 
     def frontend_failed(self, failure: StageError) -> None:
         """End the input because of *failure*, and deliver what was produced."""
 
-    def add_error(self, failure: StageError) -> None:
-        """Make *failure* one of those that the run fails with."""
+    def all_passed_on(self) -> None:
+        """Take note that a worker has passed on all that it will."""
 
     def at_abort(self, function: Callable[[], object]) -> None:
         """Call *function* once when the run is over; at once if it is."""
@@ -67,6 +67,8 @@ class Work:
         tally: what became of items in the chain.
         tallies: that one, and a further one of an async stage.
         interrupt: on when a frontend is to end; wakes it.
+        answers: tell a frontend what became of its items; None if it does not care.
+        answering: the thread in which they are given.
     """
 
     def __init__(self, name: str, pool: Pool, number: int, run: Run) -> None:
@@ -75,6 +77,8 @@ class Work:
         self.tally = Tally()
         self.tallies = [self.tally]
         self.interrupt = run.runtime.switch()
+        self.answers: Answers | None = None
+        self.answering: threading.Thread | None = None
         self._is_producing = False
         self._name = name
         self._pool = pool
@@ -106,6 +110,27 @@ class Work:
         except BaseException:
             end(first, aborted=True)
             raise
+
+    def end_input(self) -> None:
+        """Wake a frontend, for it is to end."""
+        self.interrupt.turn_on()
+        if self.answers is not None:
+            self.answers.ledger.wake()
+
+    def await_answers(self) -> None:
+        """Wait until a frontend was told what became of all of its items."""
+        if self.answers is not None and self.answering is not None:
+            self.answers.close()
+            self.answering.join()
+
+    def has_open_items(self) -> bool:
+        """Return whether what became of some items of a frontend is not known yet."""
+        return self.answers is not None and self.answers.ledger.is_open
+
+    def give_up_items(self) -> None:
+        """Answer for the items of a frontend that are still on their way as abandoned."""
+        if self.answers is not None:
+            self.answers.ledger.give_up()
 
     # -- the chain
 
@@ -155,7 +180,7 @@ class Work:
             spec,
             self._number,
             fail=self._run.fail,
-            note=self._run.note,
+            note=self._run.failures.note,
             stop=self._run.request_stop,
             limits=self._run.limits.of(spec),
         )
@@ -169,6 +194,9 @@ class Work:
 
     def _produce(self, first: Step) -> None:
         frontend = self.instances[self._pool.head.name]
+        if wants_answers(frontend):
+            self.answers = Answers(frontend, fail=self._answer_failed)
+            self.answering = self._run.runtime.spawn(self.answers.give, f"{self._name}-answers")
         stop = getattr(frontend, "stop", None)
         if not callable(stop) or getattr(stop, "__func__", None) is Frontend.stop:
             self._pump(frontend, first)
@@ -186,6 +214,9 @@ class Work:
             self.interrupt.turn_on()
             caller.join()
 
+    def _answer_failed(self, error: BaseException) -> None:
+        self._run.fail(self._stage_error(error))
+
     def _stop_caller(self, stop: Callable[[], object]) -> Callable[[], None]:
         def call_stop() -> None:
             self.interrupt.wait()
@@ -193,7 +224,7 @@ class Work:
                 try:
                     stop()
                 except BaseException as error:
-                    self._run.add_error(self._stage_error(error))
+                    self._run.failures.add(self._stage_error(error))
 
         return call_stop
 
@@ -203,7 +234,8 @@ class Work:
         try:
             items = _as_iterator(frontend)
             try:
-                pump(items, first, self.tally, judge, run.stopping, run.tracking)
+                ledger = self.answers.ledger if self.answers is not None else None
+                pump(items, first, self.tally, judge, run.stopping, run.tracking, ledger)
             finally:
                 if inspect.isgenerator(items) and items is not frontend:
                     items.close()

@@ -37,6 +37,8 @@ class Worker:
         go: on when it may work, or must clean up.
         may_work: which of the two.
         is_prepared: its setup is over, well or not.
+        is_answering: it has ended its work and waits until its frontend was
+            told what became of the items.
         has_ended: nothing of it runs any more.
         setup_error: what its setup raised.
         busy_since: when it began to work, on the monotonic clock.
@@ -51,6 +53,7 @@ class Worker:
         self.go = run.runtime.switch()
         self.may_work = False
         self.is_prepared = False
+        self.is_answering = False
         self.has_ended = False
         self.setup_error: SetupError | None = None
         self.busy_since: float | None = None
@@ -77,20 +80,27 @@ class Worker:
             self.is_prepared = True
             self._run.prepared(self)
         self.go.wait()
-        if self.may_work:
-            self._work()
-        self.close()
+        try:
+            if self.may_work:
+                self._work()
+        finally:
+            self.close()
+            self._run.all_passed_on()
+        self.is_answering = True
+        self.work.await_answers()
+        self.is_answering = False
         self._clean_up()
         self.cpu = self._run.runtime.thread_time()
 
     def hangs(self) -> bool:
         """Return whether it should have ended, or be set up, and is not."""
         is_waiting = self.is_prepared and not self.go.is_on()
+        is_waiting = is_waiting or (self.is_answering and self.work.has_open_items())
         return self.thread is not None and not self.has_ended and not is_waiting
 
     def hung_error(self) -> HungWorkerError:
         """Return the error that says where it hangs."""
-        thread = self.thread
+        thread = self.work.answering if self.is_answering else self.thread
         frame = sys._current_frames().get(thread.ident or 0) if thread else None
         stack = "".join(traceback.format_stack(frame)) if frame else "  (it has just ended)\n"
         return HungWorkerError(stage=self.pool.head.name, worker=self.number, stack=stack)
@@ -121,7 +131,7 @@ class Worker:
                 _tell_outcome(instance, failed=failed)
                 _call_if_there(instance, "cleanup")
             except BaseException as error:
-                self._run.add_error(CleanupError(error, stage=spec.name, worker=self.number))
+                self._run.failures.add(CleanupError(error, stage=spec.name, worker=self.number))
                 failed = True
         self.work.instances.clear()
 

@@ -2,7 +2,7 @@
 Whatever pipeline is run, whatever fails and whenever it is stopped: no item is lost.
 
 ``produced = delivered + dropped + dead_lettered + failed + abandoned``, nothing
-is in flight, no thread is left; and when nothing ends the run early, every
+is in flight, no thread is left, each position is answered once; and when nothing ends the run early, every
 backend has got exactly the items that a simple loop would give it.
 """
 
@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from workbench import assert_accounted, failures_in
 
-from m3 import DROP, Batch, Failure, Pipeline
-from m3.errors import StageError
+from m3 import DROP, Batch, Failure, Item, Pipeline
+from m3.errors import AbandonedError, StageError
 
 LONG = 1000.0
 
@@ -92,11 +92,12 @@ specs = st.builds(
 
 @dataclass(frozen=True)
 class Source:
-    """One frontend: how many items, and what it has instead of some."""
+    """One frontend: how many items, what it has instead of some, whether it wants answers."""
 
     count: int
     raises_at: int | None
     unreadable: int | None
+    is_told: bool
 
     def items(self):
         for number in range(self.count):
@@ -105,11 +106,40 @@ class Source:
             yield Failure(Poisoned("record")) if number == self.unreadable else number
 
 
+class Answered:
+    """A frontend with a position for each item of a source; it keeps the answers."""
+
+    def __init__(self, source):
+        self.source = source
+        self.positions = self.acks = self.nacks = 0
+        self.open = set()
+
+    def produce(self):
+        for item in self.source.items():
+            position = self.positions
+            self.positions += 1
+            self.open.add(position)
+            if isinstance(item, Failure):
+                yield Failure(item.error, position=position)
+            else:
+                yield Item(item, position)
+
+    def ack(self, position):
+        self.open.remove(position)
+        self.acks += 1
+
+    def nack(self, position, error):
+        assert isinstance(error, (Poisoned, AbandonedError))
+        self.open.remove(position)
+        self.nacks += 1
+
+
 sources = st.builds(
     Source,
     count=st.integers(0, 60),
     raises_at=st.sampled_from([None] * 9 + [5]),
     unreadable=st.none() | st.just(3),
+    is_told=st.booleans(),
 )
 
 
@@ -206,6 +236,7 @@ class Trial:
     def __post_init__(self):
         self.kept = [[] for _ in self.ends]
         self.calls = 0
+        self.told = [Answered(source) for source in self.fronts if source.is_told]
         self.engine = self.pipeline().engine()
 
     def trip(self):
@@ -215,10 +246,12 @@ class Trial:
             getattr(self.engine, self.interruption.what)()
 
     def pipeline(self):
-        first, *others = self.fronts
-        pipeline = Pipeline(first.items, stop_timeout=20, on_error="skip")
+        told = iter(self.told)
+        targets = [next(told) if source.is_told else source.items for source in self.fronts]
+        first, *others = targets
+        pipeline = Pipeline(first, stop_timeout=20, on_error="skip")
         for other in others:
-            pipeline.frontend(other.items, on_error="skip")
+            pipeline.frontend(other, on_error="skip")
         before = None
         for spec in self.middle:
             target = transport_of(spec, self.trip)
@@ -266,6 +299,11 @@ class Trial:
         report = self.engine.report()
         assert_accounted(report)
         assert report.hung == ()
+        assert all(front.open == set() for front in self.told)
+        if len(self.told) == len(self.fronts):
+            acks, nacks = (sum(getattr(f, n) for f in self.told) for n in ("acks", "nacks"))
+            assert acks == report.delivered + report.dropped
+            assert nacks == report.failed + report.abandoned
         assert all(isinstance(failure.__cause__, Poisoned) for failure in failures)
         assert bool(failures) == (report.state == "failed")
         if self.is_predictable:
