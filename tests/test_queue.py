@@ -502,7 +502,7 @@ def test_patient_producers_get_the_next_slot_too(in_thread, producers):
 
 
 def test_an_elastic_queue_stretches_for_cheap_items_and_comes_back(in_thread):
-    """Its bound grows while it drains at once, never over its stretch, and shrinks when it does not."""
+    """Its bound grows while it drains at once, up to its stretch, and shrinks when it does not."""
     queue = BoundedQueue(4, patient=True, stretch=16)
     source = in_thread(lambda: [queue.put(number) for number in range(20_000)])
     assert [queue.get() for _ in range(20_000)] == list(range(20_000))
@@ -517,7 +517,9 @@ def test_an_elastic_queue_stretches_for_cheap_items_and_comes_back(in_thread):
     assert queue.full()
 
 
-@pytest.mark.skipif(not hasattr(resource, "RUSAGE_THREAD"), reason="counts the switches of a thread")
+@pytest.mark.skipif(
+    not hasattr(resource, "RUSAGE_THREAD"), reason="counts the switches of a thread"
+)
 def test_cheap_items_come_several_at_a_wake(in_thread):
     """Where items come fast, the consumer of a queue with naps is not woken for each of them."""
     queue, count = BoundedQueue(1024, naps=True), 2000

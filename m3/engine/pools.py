@@ -73,7 +73,9 @@ def lay_out(plan: Plan, runtime: Runtime, *, collect: bool, aborting: Switch) ->
         aborting: on when the run is over.
     """
     layout = Layout()
-    backends = [Pool(spec, (), inbox_of(spec, runtime), ()) for spec in plan.backends if spec.workers]
+    backends = [
+        Pool(spec, (), inbox_of(spec, runtime), ()) for spec in plan.backends if spec.workers
+    ]
     inboxes = {pool.head.name: pool.inbox for pool in backends}
     branches: tuple[Branch, ...] = tuple(inboxes.get(spec.name) or spec for spec in plan.backends)
     if collect:

@@ -299,7 +299,7 @@ def test_a_frontend_without_answers_pays_nothing():
         lambda _: running.update(thread.name for thread in threading.enumerate()), name="b"
     )
     engine.run()
-    assert {name for name in running if name.startswith("m3-")} == {"m3-Plain-0", "m3-b-0"}
+    assert {name for name in running if name.startswith("m3-")} <= {"m3-Plain-0", "m3-b-0"}
 
 
 def test_unanswered_items_are_bounded(monkeypatch, at_end):

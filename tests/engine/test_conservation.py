@@ -2,8 +2,9 @@
 Whatever pipeline is run, whatever fails and whenever it is stopped: no item is lost.
 
 ``produced = delivered + dropped + dead_lettered + failed + abandoned``, nothing
-is in flight, no thread is left, each position is answered once; and when nothing ends the run early, every
-backend has got exactly the items that a simple loop would give it.
+is in flight, no thread is left, each position is answered once; and when
+nothing ends the run early, every backend has got exactly the items that a
+simple loop would give it.
 """
 
 import asyncio

@@ -43,7 +43,7 @@ def test_a_number_is_how_many_may_fail():
 
 
 def test_the_error_says_how_many_and_what_the_last_one_was():
-    """The error tells the counts and the limit, and has the last failure's stage, item and cause."""
+    """The error tells the counts and the limit, and has the stage, item and cause of the last."""
     error, _ = excess_of(lenient([1, -7, 2], max_failures=0))
     assert isinstance(error, StageError)
     assert (error.stage, error.worker, error.item) == ("refuse_negative", 0, -7)
@@ -118,7 +118,7 @@ def test_a_fraction_is_judged_from_the_hundredth_item_on():
 
 
 def test_a_fraction_is_judged_at_the_end():
-    """Of fewer than a hundred items too: three in ten are more than a fifth, and the output knows."""
+    """Of fewer than a hundred items too: three in ten are over a fifth, and the output knows."""
     outcomes = []
 
     class Output(Backend):
@@ -157,7 +157,7 @@ def test_the_run_has_a_limit_of_its_own():
 @pytest.mark.parametrize("most", [-1, True, 1.0, 1.5, 0.0, "many", float("nan")])
 def test_what_is_no_limit_is_a_mistake(most):
     """It is a whole number or a fraction between 0 and 1; anything else is told, nothing runs."""
-    with pytest.raises(PlanError, match="refuse_negative.*max_failures"):
+    with pytest.raises(PlanError, match=r"refuse_negative.*max_failures"):
         lenient([], max_failures=most).engine()
     with pytest.raises(PlanError, match="max_failures"):
         Pipeline([], max_failures=most).engine()
