@@ -18,7 +18,7 @@ cdef class Edge:
     cdef bint patient
     cdef size_t ordinary
     cdef size_t stretch
-    cdef bint naps
+    cdef double naps
     cdef size_t prompt
     cdef size_t caution
 

@@ -28,9 +28,7 @@ cdef size_t UNBOUNDED = (<size_t> -1) // 2
 # asks for the next free slot; see `wait_to_put`.
 cdef double PATIENCE = 0.002
 
-# How long the only consumer of a queue with naps waits for half of it to fill,
-# and how many items have to come in that time to make it worth while; see `nap`.
-cdef double NAP = 0.001
+# How many items have to come in a nap to make it worth while; see `nap`.
 cdef size_t WORTH_A_NAP = 4
 
 # After a nap that was not, so many waits are prompt; then twice as many after
@@ -266,7 +264,7 @@ cdef class Edge:
 
         After DONE, try at once: the thread may have been woken for the item.
         """
-        if self.naps and count_items(self) == 0 and self.nap(deadline):
+        if self.naps > 0 and count_items(self) == 0 and self.nap(deadline):
             return DONE
         return self.wait_for(1, deadline)
 
@@ -284,7 +282,7 @@ cdef class Edge:
         if self.prompt > 0:
             self.prompt -= 1
             return False
-        end_of_nap = <double> monotonic() + NAP
+        end_of_nap = <double> monotonic() + self.naps
         if end_of_nap >= deadline or half < WORTH_A_NAP:
             return False
         self.await_items(half, end_of_nap)

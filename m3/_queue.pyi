@@ -20,7 +20,7 @@ class BoundedQueue(Edge, Generic[_T]):
         *,
         patient: bool = False,
         stretch: int = 0,
-        naps: bool = False,
+        naps: float = 0,
     ) -> None: ...
     @classmethod
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...

@@ -56,8 +56,8 @@ cdef class BoundedQueue(Edge):
             before it takes the next free place.
         stretch: the bound may grow to so many items, for as long as half of
             them are gone within that time; only for a patient queue.
-        naps: a blocked get may wait up to 1 ms for half of the queue to fill,
-            while at least four items come in that time; for one consumer.
+        naps: so many seconds a blocked get may wait for half of the queue to
+            fill, while at least four items come in that time; for one consumer.
 
     It has the methods of CPython 3.13's ``queue.Queue`` with their meaning and
     exceptions, and adds batches (:meth:`put_many`, :meth:`get_many`), producers
@@ -79,7 +79,7 @@ cdef class BoundedQueue(Edge):
         self.slots = new_slots(FIRST_CAPACITY)
         self.mask = FIRST_CAPACITY - 1
 
-    def __init__(self, maxsize=0, *, bint patient=False, size_t stretch=0, bint naps=False):
+    def __init__(self, maxsize=0, *, bint patient=False, size_t stretch=0, double naps=0):
         self.maxsize = maxsize
         self.patient = patient
         self.ordinary = m3_load(&self.limit)

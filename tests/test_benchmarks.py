@@ -19,6 +19,7 @@ OPTIONAL = {"bytewax_flow", "culsans", "culsans_by_hand", "pypeln_threads", "spd
 TINY = Laboratory(rounds=1, seconds=0.002)
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     "row", [row for row in ROWS if not row.freethreaded], ids=lambda row: row.name
 )

@@ -517,52 +517,53 @@ def test_an_elastic_queue_stretches_for_cheap_items_and_comes_back(in_thread):
     assert queue.full()
 
 
-@pytest.mark.skipif(
-    not hasattr(resource, "RUSAGE_THREAD"), reason="counts the switches of a thread"
-)
+class Napping:
+    """A queue with naps, and a consumer that is about to wait for its next items."""
+
+    def __init__(self, in_thread, nap):
+        self.queue = BoundedQueue(16, naps=nap)
+        self.in_thread = in_thread
+        self.call = None
+        for _ in range(16):  # so many waits are prompt before the first nap
+            self.wait()
+            assert self.put(1)
+            assert self.call.result() == [0]
+
+    def wait(self):
+        self.call = self.in_thread(self.queue.get_many, 100)
+        wait_until(lambda: self.queue.statistics().getters == 1)
+
+    def put(self, count):
+        """Put so many items; return whether the last of them has woken the consumer."""
+        self.queue.put_many(range(count))
+        return self.queue.statistics().getters == 0
+
+
 def test_cheap_items_come_several_at_a_wake(in_thread):
-    """Where items come fast, the consumer of a queue with naps is not woken for each of them."""
-    queue, count = BoundedQueue(1024, naps=True), 2000
-
-    def trickle():
-        for number in range(count):
-            queue.put(number)
-            time.sleep(20e-6)
-
-    def take():
-        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
-        assert [queue.get() for _ in range(count)] == list(range(count))
-        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
-
-    taken = in_thread(take)
-    in_thread(trickle).result()
-    assert taken.result() < count / 2
+    """A consumer that has waited often is woken when half of the queue is full, and not before."""
+    napping = Napping(in_thread, nap=1000.0)
+    for _ in range(3):
+        napping.wait()
+        assert not napping.put(7)
+        assert napping.put(1)
+        assert napping.call.result() == [*range(7), 0]
 
 
-def test_single_items_are_not_kept_waiting(in_thread):
-    """Where items come one by one, a queue with naps hands them over as fast as any other."""
-    there, back, rounds = BoundedQueue(64, naps=True), BoundedQueue(64, naps=True), 500
-
-    def echo():
-        for _ in range(rounds):
-            back.put(there.get())
-
-    def time_all():
-        echoed = in_thread(echo)
-        began = time.monotonic()
-        for number in range(rounds):
-            there.put(number)
-            assert back.get() == number
-        echoed.result()
-        return time.monotonic() - began
-
-    naps_of_both_each_time = rounds * 2 * 0.001
-    assert min(time_all() for _ in range(5)) < naps_of_both_each_time / 2
+def test_a_nap_that_brings_little_is_not_soon_repeated(in_thread):
+    """After a nap of fewer than four items, single items are handed over at once for a while."""
+    napping = Napping(in_thread, nap=0.001)
+    for prompt in (32, 64):
+        with pytest.raises(Empty):
+            in_thread(napping.queue.get, timeout=0.05).result()  # the main thread looks for signals
+        for _ in range(prompt):
+            napping.wait()
+            assert napping.put(1)
+            assert napping.call.result() == [0]
 
 
 def test_the_end_and_a_deadline_end_a_nap(in_thread):
     """A consumer that naps sees the end of the stream at once, and keeps its own deadline."""
-    queue = BoundedQueue(64, naps=True)
+    queue = BoundedQueue(64, naps=1000.0)
     for _ in range(100):
         with pytest.raises(Empty):
             queue.get(timeout=1e-4)

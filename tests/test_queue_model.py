@@ -22,7 +22,7 @@ def outcome(call, *args):
 class QueueModel(RuleBasedStateMachine):
     """One thread, so nothing may block; ``items`` is what the queue should hold."""
 
-    @initialize(maxsize=st.integers(0, 70), patient=st.booleans(), naps=st.booleans())
+    @initialize(maxsize=st.integers(0, 70), patient=st.booleans(), naps=st.sampled_from([0, 0.001]))
     def make(self, maxsize, patient, naps):
         self.queue = BoundedQueue(maxsize, patient=patient, naps=naps)
         self.items = deque()

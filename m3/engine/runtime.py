@@ -16,6 +16,9 @@ from m3.engine.plan import QUEUE_SIZE, STRETCHED_QUEUE_SIZE
 
 __all__ = ("Runtime",)
 
+NAP = 0.001
+"""Seconds by which an item may come later to the only worker of a stage, where many come fast."""
+
 
 class Runtime:
     """Threads of the operating system, its monotonic clock, and m3's queues."""
@@ -51,10 +54,11 @@ class Runtime:
             maxsize: for so many items; None lets it stretch.
             naps: its only consumer need not be woken for every single item.
         """
+        nap = NAP if naps else 0
         if maxsize is not None:
-            return BoundedQueue(maxsize, patient=True, naps=naps)
+            return BoundedQueue(maxsize, patient=True, naps=nap)
         stretch = STRETCHED_QUEUE_SIZE
-        return BoundedQueue(QUEUE_SIZE, patient=True, stretch=stretch, naps=naps)
+        return BoundedQueue(QUEUE_SIZE, patient=True, stretch=stretch, naps=nap)
 
     def switch(self) -> Switch:
         """Return an event that may be set in a signal handler."""
