@@ -115,8 +115,8 @@ cdef class Ledger:
         """Return the token of a new item."""
         cdef Token token = Token(position)
         token.ledger = self
-        self.open[token] = None
         m3_add(&self.unanswered, 1)
+        self.open[token] = None
         return token
 
     cdef int end(self, Token token, int outcome) except -1:

@@ -80,9 +80,9 @@ class Frontend(Stage, Generic[Out]):
 
         The position is that of the :class:`Item` that was yielded.  A frontend
         that overrides this or :meth:`nack` is told about each of its items
-        exactly once, in the order in which they end.  Called from another
-        thread than :meth:`produce`, one call at a time, and until the last
-        answer before :meth:`cleanup`.  What it raises fails the run.
+        exactly once, in the order in which they end: each worker by one thread
+        beside that of :meth:`produce`, and before :meth:`cleanup` is called.
+        What it raises fails the run; the other answers are given all the same.
         """
 
     def nack(self, position: Any, error: Exception) -> object:
