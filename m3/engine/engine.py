@@ -250,12 +250,12 @@ class Engine:
 
     def fail(self, failure: StageError) -> None:
         """End the run because of *failure*: what is queued is abandoned."""
-        self.failures.errors.append(failure)
+        self.failures.add(failure)
         self._abort()
 
     def frontend_failed(self, failure: StageError) -> None:
         """End the input because of *failure*; what was produced is delivered."""
-        self.failures.errors.append(failure)
+        self.failures.add(failure)
         self._wind_down(None)
 
     def count_in(self, tally: Tally) -> None:
