@@ -22,18 +22,25 @@ if TYPE_CHECKING:
     from m3.errors import BatchError as BatchError
     from m3.errors import M3Error as M3Error
     from m3.errors import PipelineError as PipelineError
+    from m3.errors import Reject as Reject
+    from m3.errors import RetryLater as RetryLater
     from m3.errors import StageError as StageError
+    from m3.errors import StateError as StateError
     from m3.errors import StopPipeline as StopPipeline
     from m3.launcher import create as create
     from m3.pipeline import Pipeline as Pipeline
+    from m3.policies import Backoff as Backoff
     from m3.policies import Batch as Batch
+    from m3.policies import Retry as Retry
     from m3.stages import Backend as Backend
     from m3.stages import Frontend as Frontend
+    from m3.stages import TransactionalBackend as TransactionalBackend
     from m3.stages import Transport as Transport
 
 _HOMES = {
     "DROP": "m3._types",
     "Backend": "m3.stages",
+    "Backoff": "m3.policies",
     "Batch": "m3.policies",
     "BatchError": "m3.errors",
     "BoundedQueue": "m3._queue",
@@ -46,10 +53,15 @@ _HOMES = {
     "PipelineError": "m3.errors",
     "QueueStatistics": "m3._queue",
     "RecordQueue": "m3._records",
+    "Reject": "m3.errors",
     "Report": "m3.engine",
+    "Retry": "m3.policies",
+    "RetryLater": "m3.errors",
     "StageError": "m3.errors",
     "StageReport": "m3.engine",
+    "StateError": "m3.errors",
     "StopPipeline": "m3.errors",
+    "TransactionalBackend": "m3.stages",
     "Transport": "m3.stages",
     "create": "m3.launcher",
 }

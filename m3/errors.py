@@ -14,6 +14,12 @@ Everything that m3 raises, in one tree.
     │   └── TooManyFailuresError        more items failed than max_failures allows
     ├── AbandonedError                  the run ended before the item was delivered
     ├── StopPipeline                    raised by a stage's code to end the run well
+    ├── Reject                          ... to say that an item is bad for good
+    ├── RetryLater                      ... to be called with the item again later
+    ├── ItemTimeoutError (TimeoutError) a stage took too long over an item
+    ├── StateError (RuntimeError)       kept state that cannot be gone on from
+    ├── DeadLetterError                 an item could not be kept as a dead letter
+    ├── NotPlainError (TypeError)       a value that cannot be written down and read back
     ├── HungWorkerError (TimeoutError)  a worker did not end by the deadline
     ├── BatchError                      some items of a batch failed, the others did not
     ├── RecordTooLongError (ValueError) an input record over its limit
@@ -43,18 +49,24 @@ __all__ = (
     "BatchError",
     "CleanupError",
     "ConfigError",
+    "DeadLetterError",
     "Empty",
     "EngineStateError",
     "Full",
     "HungWorkerError",
+    "ItemTimeoutError",
     "M3Error",
     "MissingExtraError",
+    "NotPlainError",
     "PipelineError",
     "PlanError",
     "RecordTooLongError",
+    "Reject",
+    "RetryLater",
     "SetupError",
     "ShutDown",
     "StageError",
+    "StateError",
     "StopPipeline",
     "TooManyFailuresError",
     "UnknownNameError",
@@ -102,6 +114,7 @@ class StageError(M3Error):
         phase: ``"setup"``, ``"work"`` or ``"cleanup"``.
         item: the item in hand, or :data:`None` outside of work.
         position: where the item came from, if its frontend said so.
+        attempts: how often the stage's code was called with the item.
     """
 
     phase = "work"
@@ -114,7 +127,9 @@ class StageError(M3Error):
         worker: int,
         item: Any = None,
         position: Any = None,
+        attempts: int = 1,
     ) -> None:
+        self.attempts = attempts
         self.stage = stage
         self.worker = worker
         self.item = item
@@ -129,6 +144,8 @@ class StageError(M3Error):
             where += f", in {self.phase}()"
         elif self.position is not None:
             where += f", position {abridged(self.position)}"
+        if self.attempts > 1:
+            where += f", attempt {self.attempts}"
         message = f"{where}: {describe(self.error)}"
         if self.phase == "work" and self.item is not None:
             message += f" (item: {abridged(self.item)})"
@@ -169,6 +186,7 @@ class TooManyFailuresError(StageError):
             worker=last.worker,
             item=last.item,
             position=last.position,
+            attempts=last.attempts,
         )
 
     def _message(self) -> str:
@@ -187,6 +205,67 @@ class StopPipeline(M3Error):
     The frontends end, what is queued is delivered, and the run has not failed.
     The item in hand counts as dropped.
     """
+
+
+class Reject(M3Error):
+    """
+    Raised by a stage's own code on an item that is bad and will stay bad.
+
+    It is not tried again, and does not end the run: it becomes a dead letter
+    where the run keeps those, and is skipped elsewhere.
+    """
+
+
+class RetryLater(M3Error):
+    """
+    Raised by a stage's own code to be called with the same item again later.
+
+    Where the stage has a :class:`~m3.policies.Retry`, it counts as one of its attempts.
+
+    Attributes:
+        seconds: not before so many seconds from now.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if not seconds >= 0:
+            raise ValueError(f"RetryLater({seconds}): a time cannot be negative")
+        self.seconds = seconds
+        super().__init__(reason or f"to be tried again in {seconds:g} s")
+
+
+class ItemTimeoutError(M3Error, TimeoutError):
+    """
+    A stage took longer over an item than its ``timeout``; the call was given up.
+
+    Its thread cannot be stopped: it is left to itself, another one has taken
+    its place, and what the call may still return is discarded.
+
+    Attributes:
+        seconds: the timeout.
+        stack: where the call was, as lines of a traceback.
+    """
+
+    def __init__(self, *, seconds: float, stack: str) -> None:
+        self.seconds = seconds
+        self.stack = stack
+        super().__init__(f"took longer than timeout={seconds:g} s and was given up; it is in\n{stack}")
+
+
+class StateError(M3Error, RuntimeError):
+    """
+    What an earlier run has kept cannot be gone on from; nothing was started.
+
+    It is damaged, of another pipeline, in use by another run, or its input has
+    changed.  The message says which, and what to do.
+    """
+
+
+class DeadLetterError(M3Error):
+    """An item could not be kept as a dead letter; the original error is ``__cause__``."""
+
+
+class NotPlainError(M3Error, TypeError):
+    """A value cannot be written down so that the same value is read back."""
 
 
 class HungWorkerError(M3Error, TimeoutError):

@@ -1,9 +1,15 @@
 """Describe a pipeline in Python, stage by stage."""
 
+import os
 from typing import Any, Self
 
 from m3.engine.engine import Engine
-from m3.engine.plan import DEFAULT_STOP_TIMEOUT, Plan, StageSpec
+from m3.engine.plan import (
+    DEFAULT_CHECKPOINT_INTERVAL,
+    DEFAULT_STOP_TIMEOUT,
+    Plan,
+    StageSpec,
+)
 from m3.engine.report import Report
 from m3.engine.results import Results
 from m3.errors import PlanError
@@ -20,7 +26,10 @@ ENGINE_OPTIONS = (
     "max_failures",
     "on_error",
     "ordering",
+    "queue_bytes",
     "queue_size",
+    "sizeof",
+    "timeout",
     "workers",
 )
 
@@ -37,6 +46,12 @@ class Pipeline:
         stop_timeout: seconds that a stop may take by default.
         max_failures: how many items may fail, at any stage, before the run
             does: a number, or a fraction below 1.
+        state: a folder for checkpoints: a run that ends early, however it ends,
+            is gone on with by the next run with the same folder.
+        dead_letters: a file for the items of ``on_error="dead_letter"``: JSON
+            lines if its name ends in ``.jsonl``, else SQLite; by default
+            ``dead-letters.db`` in the folder of the state.
+        checkpoint_interval: seconds between two checkpoints, as a rule.
         options: of the frontend, see :meth:`transport`.
 
     >>> Pipeline([1, 2, 3]).transport(str).backend(print).run().delivered
@@ -53,11 +68,19 @@ class Pipeline:
         name: str = "pipeline",
         stop_timeout: float = DEFAULT_STOP_TIMEOUT,
         max_failures: MaxFailures | None = None,
+        state: str | os.PathLike[str] | None = None,
+        dead_letters: str | os.PathLike[str] | None = None,
+        checkpoint_interval: float = DEFAULT_CHECKPOINT_INTERVAL,
         **options: Any,
     ) -> None:
         self._name = name
-        self._stop_timeout = stop_timeout
-        self._max_failures = max_failures
+        self._options: dict[str, Any] = {
+            "stop_timeout": stop_timeout,
+            "max_failures": max_failures,
+            "state": state,
+            "dead_letters": dead_letters,
+            "checkpoint_interval": checkpoint_interval,
+        }
         self._stages: list[StageSpec] = []
         self._add("frontend", frontend, None, options)
 
@@ -96,8 +119,7 @@ class Pipeline:
             transports=self._of_kind("transport"),
             backends=self._of_kind("backend"),
             name=self._name,
-            stop_timeout=self._stop_timeout,
-            max_failures=self._max_failures,
+            **self._options,
         )
 
     def engine(self) -> Engine:

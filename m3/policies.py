@@ -6,21 +6,89 @@ from typing import Any, Literal
 
 from m3.errors import PlanError, StageError
 
-__all__ = ("Batch", "ErrorPolicy", "MaxFailures", "Ordering")
+__all__ = ("Backoff", "Batch", "ErrorPolicy", "MaxFailures", "Ordering", "Retry", "Verdict")
 
 Ordering = Literal["completion", "input"]
 """In which order a stage's results go on: as they complete, or as they came in."""
 
-ErrorPolicy = Literal["fail", "skip"] | Callable[[StageError], Any]
+Verdict = Literal["fail", "skip", "dead_letter"] | Callable[[StageError], Any]
 """
-What happens when a stage raises on an item.
+What becomes of an item on which a stage has raised for good.
 
-``"fail"`` ends the run; ``"skip"`` counts the item as failed and goes on.  A
-callable is called with the :class:`~m3.errors.StageError` (which has the item,
-the stage, the worker and the original error), in the worker's thread, and
-returns one of the two, or ``m3.DROP`` to count the item as dropped; ``None``
-means ``"skip"``, and raising means ``"fail"``.
+``"fail"`` ends the run; ``"skip"`` counts the item as failed and goes on;
+``"dead_letter"`` keeps the item with its cause and goes on.  A callable is
+called with the :class:`~m3.errors.StageError` (which has the item, the stage,
+the worker, the original error and how often it was tried), in the worker's
+thread, and returns one of the three, or ``m3.DROP`` to count the item as
+dropped; ``None`` means ``"skip"``, and raising means ``"fail"``.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """
+    How long an item waits between two attempts; all times are in seconds.
+
+    The time before attempt *n* + 1 is ``initial * factor ** (n - 1)``, at most
+    ``maximum``.  With jitter it is a random part of that, from 0 on: "full
+    jitter", which spreads the attempts of many items best (M. Brooker,
+    "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+
+    Attributes:
+        initial: the time before the second attempt.
+        maximum: the longest time.
+        factor: by how much each is longer than the one before.
+        jitter: whether each is shortened at random.
+        max_elapsed: no attempt begins later than this after the first failure;
+            None for no such bound.
+    """
+
+    initial: float = 0.1
+    maximum: float = 30.0
+    factor: float = 2.0
+    jitter: bool = True
+    max_elapsed: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("initial", "maximum", "max_elapsed"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds >= 0:
+                raise PlanError(f"Backoff({name}={seconds}): a time cannot be negative")
+        if not self.factor >= 1:
+            raise PlanError(f"Backoff(factor={self.factor}): it is 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """
+    Try an item again when the stage raises on it; while it waits, it occupies no worker.
+
+    Attributes:
+        attempts: how often the stage's code is called with the item at most,
+            the first time included.
+        backoff: how long the item waits before each further one.
+        then: what becomes of an item whose last attempt has failed.
+        on: only these errors are worth another attempt.
+    """
+
+    attempts: int = 3
+    backoff: Backoff = Backoff()
+    then: Verdict = "fail"
+    on: tuple[type[Exception], ...] = (Exception,)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.attempts, int) or self.attempts < 1:
+            raise PlanError(f"Retry(attempts={self.attempts!r}): it is a number, at least 1")
+        if not isinstance(self.backoff, Backoff):
+            raise PlanError(f"Retry(backoff={self.backoff!r}): it is a Backoff")
+        if not callable(self.then) and self.then not in ("fail", "skip", "dead_letter"):
+            raise PlanError(
+                f"Retry(then={self.then!r}): it is 'fail', 'skip', 'dead_letter' or a callable"
+            )
+
+
+ErrorPolicy = Verdict | Retry
+"""What happens when a stage raises on an item; see :data:`Verdict` and :class:`Retry`."""
 
 
 MaxFailures = int | float

@@ -12,7 +12,16 @@ from typing import Any, ClassVar, Generic, TypeVar
 from m3._types import DROP, Failure, Item
 from m3.policies import Batch
 
-__all__ = ("DROP", "Backend", "Failure", "Frontend", "Item", "Stage", "Transport")
+__all__ = (
+    "DROP",
+    "Backend",
+    "Failure",
+    "Frontend",
+    "Item",
+    "Stage",
+    "TransactionalBackend",
+    "Transport",
+)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -54,7 +63,15 @@ class Stage:
 
 
 class Frontend(Stage, Generic[Out]):
-    """Where items come from."""
+    """
+    Where items come from.
+
+    One that overrides :meth:`resume` can go on where an earlier run has ended,
+    if it yields an :class:`Item` with a position for each item.
+    """
+
+    wants_positions: bool = False
+    """Set before :meth:`setup`: whether the run has a use for the positions of items."""
 
     def produce(self) -> "Iterable[Out | Item | Failure] | AsyncIterator[Out]":
         """
@@ -96,6 +113,29 @@ class Frontend(Stage, Generic[Out]):
         """
 
 
+    def checkpoint(self, position: Any) -> Any:
+        """
+        Return what :meth:`resume` needs to go on behind the item at *position*.
+
+        It is kept as it is returned, so it must be plain: numbers, strings,
+        bytes, None, lists, tuples and dictionaries of them, dates.  The default
+        returns the position itself.  Something to recognise the input by can be
+        added.  Called by another thread than :meth:`produce`, and at any time.
+        """
+        return position
+
+    def resume(self, checkpoint: Any) -> object:
+        """
+        Begin behind what *checkpoint* says, or at the beginning if it is None.
+
+        Called once, after :meth:`setup` and before :meth:`produce`, in runs that
+        keep state.
+
+        Raises:
+            StateError: the input is not the one that the checkpoint was made of.
+        """
+
+
 class Transport(Stage, Generic[In, Out]):
     """
     What turns one item into the next.
@@ -125,4 +165,42 @@ class Backend(Stage, Generic[In]):
 
     def process(self, data: In) -> object:
         """Consume *data*; when this returns, the item counts as delivered."""
+        raise NotImplementedError
+
+    def commit(self) -> Any:
+        """
+        Make durable what was processed, and return where the sink stands now.
+
+        Called between two items, in the worker's thread: before a checkpoint is
+        written and before a frontend's :meth:`~Frontend.ack` is called.  What it
+        returns is kept in the checkpoint for :meth:`resume`; it must be plain,
+        as of :meth:`Frontend.checkpoint`.  What it raises fails the run.
+        """
+
+    def resume(self, mark: Any) -> object:
+        """
+        Go back to where the sink stood when :meth:`commit` returned *mark*.
+
+        What was written later is to be undone, for the items of it come again;
+        *mark* is None when nothing was committed yet.  Called once, after
+        :meth:`setup` and before the first item, in runs that keep state.  A
+        backend that overrides it delivers effectively once.
+        """
+
+
+class TransactionalBackend(Backend[In]):
+    """
+    A backend that can commit a checkpoint in one transaction with its data.
+
+    In a run that keeps state, :meth:`committed` is called once, after
+    :meth:`setup`; from then on nothing may be committed but by
+    :meth:`commit_with`.  Without that call, each batch is committed by itself.
+    """
+
+    def committed(self, key: str) -> str | None:
+        """Return the checkpoint that was last committed under *key*, if any was."""
+        raise NotImplementedError
+
+    def commit_with(self, key: str, checkpoint: str) -> object:
+        """Commit what was processed, together with *checkpoint*, to be kept under *key*."""
         raise NotImplementedError

@@ -6,7 +6,8 @@ engine runs it; :class:`m3.Pipeline`, :func:`m3.create` and the configuration
 file each make one.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ("Plan", "StageSpec", "grace_of")
 QUEUE_SIZE = 1024
 STRETCHED_QUEUE_SIZE = 8192
 DEFAULT_STOP_TIMEOUT = 30.0
+DEFAULT_CHECKPOINT_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,12 @@ class StageSpec:
             the stage before it (not for a frontend).
         queue_size: the bound of the queue in front of the stage, in items; None
             for 1,024, and up to 8,192 while half of them are gone within 2 ms.
+        queue_bytes: the bound of the same queue in bytes; None for any number.
+        sizeof: returns the bytes of an item for it; None for the length of
+            bytes and strings, the ``nbytes`` of arrays, and 0 for anything else.
         ordering: ``"completion"`` or ``"input"``.
         on_error: what happens when it raises on an item.
+        timeout: seconds that one call for an item may take; None for any time.
         max_failures: how many of its items may fail before the run does; None
             for any number.
         batch: how items are gathered, for a stage with ``process_batch``.
@@ -50,9 +56,12 @@ class StageSpec:
     name: str
     workers: int = 1
     queue_size: int | None = None
+    queue_bytes: int | None = None
+    sizeof: Callable[[Any], int] | None = None
     ordering: Ordering = "completion"
     on_error: ErrorPolicy = "fail"
     max_failures: MaxFailures | None = None
+    timeout: float | None = None
     batch: Batch | None = None
     concurrency: int = 64
     config: Any = None
@@ -75,6 +84,12 @@ class Plan:
             when the caller names no other time.
         max_failures: how many items may fail, at any stage, before the run
             does; None for any number.
+        state: a folder for checkpoints, from which the next run goes on; None
+            to keep none.
+        dead_letters: a file for the items of the policy ``"dead_letter"``:
+            JSON lines if its name ends in ``.jsonl``, else SQLite; None for
+            ``dead-letters.db`` in the folder of the state.
+        checkpoint_interval: seconds between two checkpoints, as a rule.
     """
 
     frontends: tuple[StageSpec, ...]
@@ -83,6 +98,9 @@ class Plan:
     name: str = "pipeline"
     stop_timeout: float = DEFAULT_STOP_TIMEOUT
     max_failures: MaxFailures | None = None
+    state: str | os.PathLike[str] | None = None
+    dead_letters: str | os.PathLike[str] | None = None
+    checkpoint_interval: float = DEFAULT_CHECKPOINT_INTERVAL
 
     def __iter__(self) -> Iterator[StageSpec]:
         """Iterate over all stages, in the direction of the items."""
