@@ -10,7 +10,17 @@ from setuptools import Extension, setup
 DEBUG = bool(os.environ.get("M3_DEBUG"))
 SANITIZE = os.environ.get("M3_SANITIZE")
 
-MODULES = ("_parking", "_edge", "_queue", "_records", "_tokens", "_steps", "_order", "_loops")
+MODULES = (
+    "_parking",
+    "_edge",
+    "_queue",
+    "_records",
+    "_tokens",
+    "_waiting",
+    "_steps",
+    "_order",
+    "_loops",
+)
 
 
 def flags() -> list[str]:

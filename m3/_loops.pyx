@@ -16,12 +16,13 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.math cimport INFINITY
 
-from m3._order cimport Collect, Sequencer
+from m3._order cimport ADMITTED, OVER, Collect, Sequencer, Turn
 from m3._parking cimport Switch
 from m3._queue cimport BLOCKED, CLOSED, DONE, BoundedQueue, Outcome, try_get
 from m3._steps cimport Step, iternextfunc, next_function, raised, stopped_iterating
-from m3._sync cimport m3_is_wanted, m3_load, m3_own
+from m3._sync cimport m3_fence, m3_is_wanted, m3_load, m3_own, m3_store
 from m3._tokens cimport ABANDONED, DELIVERED, FAILED, Ledger, Tally, Token, settle
+from m3._waiting cimport Attempt, Waiting
 
 from m3._steps import FATAL as _FATAL, Aborted
 from m3._types import Failure as _Failure, Item as _Item
@@ -95,7 +96,7 @@ def pump(
 
 cdef int refuse(object failure, Tally tally, object policy, Ledger ledger) except -1:
     """Settle an item that its frontend could not read."""
-    cdef int outcome = policy(failure.error, failure.value, failure.position, 1)
+    cdef int outcome = policy(failure.error, failure.value, failure.position, None, 1)
     cdef Token token = None
     if ledger is not None and failure.position is not None:
         token = ledger.begin(failure.position)
@@ -107,12 +108,30 @@ cdef int refuse(object failure, Tally tally, object policy, Ledger ledger) excep
     return 0
 
 
+cdef inline bint has_other_work(Tally tally) except -1:
+    """Tell whether there is something to do between two items."""
+    if m3_load(&tally.is_asked):
+        return True
+    return tally.due != INFINITY and tally.due <= <double> monotonic()
+
+
+cdef int attend(Step first, Tally tally) except -1:
+    """Do what there is to do between two items: an errand, and what is due in the steps."""
+    if m3_load(&tally.is_asked):
+        m3_store(&tally.is_asked, 0)
+        m3_fence()
+        tally.errand()
+    tally.due = INFINITY
+    tally.due = min(tally.due, first.attend())
+    return 0
+
+
 cdef bint await_input(BoundedQueue inbox, Step first, Tally tally) except -1:
-    """Wait for an item; false at the end of the input."""
+    """Wait for an item, or for something else to do; false at the end of the input."""
     cdef Outcome outcome
     cdef double until, began
     while True:
-        until = first.idle()
+        until = min(first.idle(), tally.due)
         began = monotonic()
         try:
             outcome = inbox.wait_to_get(until)
@@ -120,6 +139,8 @@ cdef bint await_input(BoundedQueue inbox, Step first, Tally tally) except -1:
             tally.wait_in += <double> monotonic() - began
         if outcome != BLOCKED:
             return outcome == DONE
+        if has_other_work(tally):
+            return True
 
 
 def serve(BoundedQueue inbox, Step first, Tally tally, Switch aborting):
@@ -130,6 +151,8 @@ def serve(BoundedQueue inbox, Step first, Tally tally, Switch aborting):
     cdef unsigned int count = 0
     cdef Token token = None
     while not m3_load(&aborting.state):
+        if has_other_work(tally):
+            attend(first, tally)
         if try_get(inbox, &item, &mark, &position) != DONE:
             if not await_input(inbox, first, tally):
                 break
@@ -159,6 +182,8 @@ def serve_ordered(
     cdef size_t position
     cdef Token token = None
     while not m3_load(&aborting.state):
+        if has_other_work(tally):
+            attend_ordered(first, tally, sequencer, collected, after)
         if try_get(inbox, &item, &mark, &position) != DONE:
             if not await_input(inbox, first, tally):
                 break
@@ -167,15 +192,62 @@ def serve_ordered(
         if mark != NULL:
             token = <Token> mark
             Py_DECREF(token)
-        if not sequencer.await_window(position):
-            settle(token, ABANDONED, tally)
-            raise Aborted
+        await_window(position, token, first, tally, sequencer, collected, after)
+        first.place = position
         first.push(value, token)
         value = None
         token = None
-        sequencer.complete(position, collected.take(), after)
+        hand_in(position, first, sequencer, collected, after)
         if m3_is_wanted():
             do_pending()
+    while first.retry_due() != INFINITY and not m3_load(&aborting.state):
+        first.waiting.sleep(first.retry_due())
+        attend_ordered(first, tally, sequencer, collected, after)
+
+
+cdef int await_window(
+    size_t position, Token token, Step first, Tally tally,
+    Sequencer sequencer, Collect collected, Step after,
+) except -1:
+    """Wait until the item at *position* may be worked on, trying again what is due before."""
+    cdef Turn turn = sequencer.await_window(position, first.retry_due())
+    while turn != ADMITTED:
+        if turn == OVER:
+            settle(token, ABANDONED, tally)
+            raise Aborted
+        try:
+            attend_ordered(first, tally, sequencer, collected, after)
+        except Aborted:
+            settle(token, ABANDONED, tally)
+            raise
+        turn = sequencer.await_window(position, first.retry_due())
+    return 0
+
+
+cdef int attend_ordered(
+    Step first, Tally tally, Sequencer sequencer, Collect collected, Step after
+) except -1:
+    """Like :func:`attend`, for a stage that keeps the order of its input."""
+    cdef Attempt attempt
+    if first.waiting is not None:
+        attempt = first.waiting.take_due()
+        while attempt is not None:
+            first.retry(attempt)
+            hand_in(attempt.place, first, sequencer, collected, after)
+            attempt = first.waiting.take_due()
+    attend(after, tally)
+    tally.due = min(tally.due, first.retry_due())
+    return 0
+
+
+cdef int hand_in(
+    size_t position, Step first, Sequencer sequencer, Collect collected, Step after
+) except -1:
+    """Complete the item at *position*, unless it waits for another attempt."""
+    if first.is_put_off:
+        first.is_put_off = False
+        return 0
+    return sequencer.complete(position, collected.take(), after)
 
 
 def take(BoundedQueue inbox):
@@ -203,12 +275,33 @@ def deliver(Token token, Tally tally):
     settle(token, DELIVERED, tally)
 
 
-def end(Step first, bint aborted):
-    """Close the chain: hand everything on, or settle it as abandoned."""
-    if aborted:
-        first.abandon()
-    else:
+def end(Step first, Tally tally, Switch aborting):
+    """
+    Close the chain: hand everything on, or settle it as abandoned if the run is over.
+
+    Blocks for as long as something waits for another attempt.
+    """
+    cdef Waiting pause = Waiting(aborting, 0)
+    while not m3_load(&aborting.state):
         first.finish()
+        attend(first, tally)
+        if tally.due == INFINITY:
+            break
+        pause.sleep(tally.due)
+    if m3_load(&aborting.state):
+        first.abandon()
+
+
+def abandon(Step first):
+    """Settle what is in the chain as abandoned."""
+    first.abandon()
+
+
+def wake(BoundedQueue inbox, Tally tally, Switch aborting):
+    """Have the worker who serves *inbox* call the errand of *tally* before its next item."""
+    tally.ask()
+    inbox.getters.unpark_all()
+    aborting.lot.unpark_all()
 
 
 def discard(BoundedQueue queue, Tally tally):

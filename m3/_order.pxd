@@ -6,6 +6,12 @@ from m3._sync cimport m3_mutex
 from m3._tokens cimport Tally
 
 
+cdef enum Turn:
+    OVER
+    ADMITTED
+    LATE
+
+
 cdef class Collect(Step):
     cdef list results
 
@@ -22,7 +28,7 @@ cdef class Sequencer:
     cdef Switch aborting
 
     cdef bint is_ahead(self, size_t position) noexcept
-    cdef bint await_window(self, size_t position) except -1
+    cdef Turn await_window(self, size_t position, double deadline) except *
     cdef int complete(self, size_t position, list results, Step after) except -1
     cdef list take_following(self)
     cdef int emit(self, Step after) except -1

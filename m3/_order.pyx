@@ -77,22 +77,26 @@ cdef class Sequencer:
         m3_unlock(&self.mutex)
         return ahead
 
-    cdef bint await_window(self, size_t position) except -1:
-        """Wait until the item at *position* may be worked on; false if the run is over."""
+    cdef Turn await_window(self, size_t position, double deadline) except *:
+        """
+        Wait until the item at *position* may be worked on: ADMITTED.
+
+        LATE if that is not before *deadline*, OVER if the run is.
+        """
         cdef Waiter waiter
         while self.is_ahead(position):
             if m3_load(&self.aborting.state):
-                return False
+                return OVER
             self.lot.enlist(&waiter, 0)
-            if self.is_ahead(position) and not m3_load(&self.aborting.state):
-                self.lot.park(&waiter, INFINITY)
-            else:
+            if not self.is_ahead(position) or m3_load(&self.aborting.state):
                 self.lot.delist(&waiter)
-        return True
+            elif not self.lot.park(&waiter, deadline):
+                return LATE
+        return ADMITTED
 
     def admit(self, size_t position):
         """Wait until the item at *position* may be worked on; false if the run is over."""
-        return self.await_window(position)
+        return self.await_window(position, INFINITY) == ADMITTED
 
     cdef int complete(self, size_t position, list results, Step after) except -1:
         """Hand in the results of *position*; pass on what is next, through *after*."""

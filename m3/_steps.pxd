@@ -1,6 +1,7 @@
 from cpython.object cimport PyObject
 
 from m3._tokens cimport Tally, Token
+from m3._waiting cimport Attempt, Waiting
 
 
 cdef extern from "Python.h":
@@ -15,14 +16,27 @@ cdef class Step:
     cdef readonly long long items_out
     cdef readonly long long errors
     cdef readonly long long dropped
+    cdef readonly long long retries
+    cdef Waiting waiting
+    cdef Attempt attempt
+    cdef size_t place
+    cdef bint is_put_off
+    cdef bint is_trying
 
     cdef int push(self, object item, Token token) except -1
     cdef double idle(self) except? -1
     cdef int finish(self) except -1
     cdef int abandon(self) except -1
+    cdef double attend(self) except? -1
+    cdef double retry_due(self) except? -1
+    cdef int try_due(self) except -1
+    cdef int retry(self, Attempt attempt) except -1
+    cdef int again(self, Attempt attempt) except -1
     cdef int failed(self, object item, Token token) except -1
-    cdef int judge(
-        self, object error, object item, object position, Py_ssize_t count=*) except -1
+    cdef int fail(self, object error, object item, Token token) except -1
+    cdef bint put_off(self, object error, object item, object token) except -1
+    cdef int keep_within(self) except -1
+    cdef int judge(self, object error, object item, object position, list positions=*) except -1
 
 
 cdef iternextfunc next_function(object iterator) noexcept

@@ -6,7 +6,7 @@ from typing_extensions import disjoint_base
 from m3._queue import BoundedQueue
 from m3._tokens import Tally, Token
 
-_Policy: TypeAlias = Callable[[BaseException, Any, Any], int]
+_Policy: TypeAlias = Callable[[BaseException, Any, Any, list[Any] | None, int], int]
 
 __pyx_capi__: dict[str, object]
 
@@ -20,6 +20,7 @@ class Step:
     items_out: int
     errors: int
     dropped: int
+    retries: int
     def __init__(
         self, tally: Tally, following: Step | None = None, policy: _Policy | None = None
     ) -> None: ...
@@ -31,7 +32,10 @@ class Manual(Step):
     def produced(self, token: Token | None = None, is_extra: bool = False) -> None: ...
     def end(self, outcome: int, token: Token | None = None) -> None: ...
     def end_expanded(self, token: Token | None) -> None: ...
-    def reject(self, error: BaseException, item: Any, token: Token | None = None) -> None: ...
+    def retried(self) -> None: ...
+    def reject(
+        self, error: BaseException, item: Any, token: Token | None = None, attempts: int = 1
+    ) -> None: ...
 
 @disjoint_base
 class Function:
@@ -52,7 +56,12 @@ class Consume(Step):
 @disjoint_base
 class Expand(Step):
     def __init__(
-        self, tally: Tally, following: Step | None, policy: _Policy, function: Callable[[Any], Any]
+        self,
+        tally: Tally,
+        following: Step | None,
+        policy: _Policy,
+        function: Callable[[Any], Any],
+        whole: bool = False,
     ) -> None: ...
 
 @disjoint_base

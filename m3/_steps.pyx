@@ -8,6 +8,9 @@ It begins with the stage's own step, goes on with those of the stages chained
 to it, and ends with one that puts items into a queue or counts them as
 delivered.
 
+An item on which a stage's code raises may be *put off*: it waits in its step
+for another attempt, and the worker goes on with the next one.
+
 The contract of a step.  Whoever calls ``push(item, token)`` hands the item
 over: from then on the step sees to it that it is settled exactly once, as
 delivered, dropped, failed or abandoned, also when ``push`` raises.  All that
@@ -21,7 +24,7 @@ from cpython.ref cimport Py_DECREF, Py_XDECREF
 from libc.math cimport INFINITY
 
 from m3._queue cimport CLOSED, DONE, BoundedQueue, Outcome, try_put
-from m3._sync cimport m3_own
+from m3._sync cimport m3_load, m3_own
 from m3._tokens cimport (
     ABANDONED,
     DELIVERED,
@@ -34,6 +37,7 @@ from m3._tokens cimport (
     position_of,
     settle,
 )
+from m3._waiting cimport Attempt, Waiting
 
 from m3._types import DROP as _DROP
 from m3.errors import BatchError
@@ -76,8 +80,13 @@ cdef class Step:
     Args:
         tally: the worker's.
         following: where results go; None for a last step.
-        policy: called with (error, item, position, count) when the stage's code
-            raised; returns FAILED, DROPPED, or FATAL when the run is over.
+        policy: called with (error, item, position, positions, attempts) when
+            the stage's code raised for good, where *positions* are those of a
+            batch, or None; returns FAILED, DROPPED, DEAD_LETTERED, or FATAL when
+            the run is over.  If it has a method ``delay``, that is called before
+            with (error, attempts, since) and returns in how many seconds to try
+            the item again, or None; then it has ``aborting`` and ``most_waiting``
+            for :class:`~m3._waiting.Waiting`, too.
     """
 
     def __init__(self, Tally tally, Step following=None, policy=None):
@@ -94,16 +103,97 @@ cdef class Step:
         return INFINITY if self.following is None else self.following.idle()
 
     cdef int finish(self) except -1:
-        """The input has ended: hand on everything."""
+        """The input has ended: hand on everything but what waits for another attempt."""
         return 0 if self.following is None else self.following.finish()
 
     cdef int abandon(self) except -1:
         """The run is over: settle what is held as abandoned."""
+        if self.waiting is not None:
+            for attempt in self.waiting.take_all():
+                settle_all((<Attempt> attempt).token, ABANDONED, self.tally)
         return 0 if self.following is None else self.following.abandon()
 
+    # -- another attempt
+
+    cdef double attend(self) except? -1:
+        """Try again what is due; return when something will be due next."""
+        if self.waiting is not None:
+            self.try_due()
+        cdef double due = self.retry_due()
+        return due if self.following is None else min(due, self.following.attend())
+
+    cdef double retry_due(self) except? -1:
+        """Return when the next attempt of this step is due."""
+        return INFINITY if self.waiting is None else self.waiting.due()
+
+    cdef int try_due(self) except -1:
+        cdef Attempt attempt = self.waiting.take_due()
+        while attempt is not None:
+            self.retry(attempt)
+            attempt = self.waiting.take_due()
+        return 0
+
+    cdef int retry(self, Attempt attempt) except -1:
+        """Make another attempt."""
+        self.retries += 1
+        self.attempt = attempt
+        self.place = attempt.place
+        try:
+            return self.again(attempt)
+        finally:
+            self.attempt = None
+
+    cdef int again(self, Attempt attempt) except -1:
+        """Push the item again, which was counted when it came in."""
+        self.items_in -= 1
+        return self.push(attempt.item, <Token> attempt.token)
+
+    cdef bint put_off(self, object error, object item, object token) except -1:
+        """Have *item*, or the list of a batch, wait for another attempt, if there is to be one."""
+        cdef int failures = 1 if self.attempt is None else self.attempt.failures + 1
+        cdef double now = monotonic()
+        cdef double since = now if self.attempt is None else self.attempt.since
+        delay_of = getattr(self.policy, "delay", None)
+        delay = None if delay_of is None else delay_of(error, failures, since)
+        if delay is None:
+            return False
+        if self.waiting is None:
+            self.waiting = Waiting(self.policy.aborting, self.policy.most_waiting)
+        cdef double due = now + <double> delay
+        self.waiting.add(Attempt(item, token, failures, since, self.place), due)
+        self.tally.due = min(self.tally.due, due)
+        self.is_put_off = True
+        self.keep_within()
+        return True
+
+    cdef int keep_within(self) except -1:
+        """While too many wait, do nothing but wait for them, and try them again."""
+        cdef Attempt attempt
+        if self.is_trying or self.waiting.count() <= self.waiting.most:
+            return 0
+        self.is_trying = True
+        try:
+            while self.waiting.count() > self.waiting.most:
+                if m3_load(&self.waiting.aborting.state):
+                    raise Aborted
+                attempt = self.waiting.take_due()
+                if attempt is None:
+                    self.waiting.sleep(self.waiting.due())
+                else:
+                    self.retry(attempt)
+        finally:
+            self.is_trying = False
+        return 0
+
+    # -- failures
+
     cdef int failed(self, object item, Token token) except -1:
-        """The stage's code has raised on *item*: ask the policy and settle."""
-        error = raised()
+        """The stage's code has raised on *item*: put it off, or settle it."""
+        return self.fail(raised(), item, token)
+
+    cdef int fail(self, object error, object item, Token token) except -1:
+        if self.put_off(error, item, token):
+            return 0
         cdef int outcome = self.judge(error, item, position_of(token))
         blame(token, error)
         settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
@@ -112,11 +202,13 @@ cdef class Step:
         return 0
 
     cdef int judge(
-        self, object error, object item, object position, Py_ssize_t count=1
+        self, object error, object item, object position, list positions=None
     ) except -1:
-        """Ask the policy what becomes of *item*, which may be a list of *count* items."""
+        """Ask the policy what becomes of *item*, or of the batch of items with *positions*."""
+        cdef Py_ssize_t count = 1 if positions is None else len(positions)
+        cdef int attempts = 1 if self.attempt is None else self.attempt.failures + 1
         self.errors += count
-        cdef int outcome = self.policy(error, item, position, count)
+        cdef int outcome = self.policy(error, item, position, positions, attempts)
         if outcome == DROPPED:
             self.dropped += count
         return outcome
@@ -153,9 +245,15 @@ cdef class Manual(Step):
         """Settle an item of which all results have gone on."""
         settle(token, DROPPED, self.tally)
 
-    def reject(self, error, item, Token token=None):
-        """Settle *item*, on which the stage's code raised *error*."""
+    def retried(self):
+        """Count another attempt."""
+        self.retries += 1
+
+    def reject(self, error, item, Token token=None, int attempts=1):
+        """Settle *item*, on which the stage's code raised *error* for good."""
+        self.attempt = Attempt(item, token, attempts - 1, 0.0)
         cdef int outcome = self.judge(error, item, position_of(token))
+        self.attempt = None
         blame(token, error)
         settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
         if outcome == FATAL_:
@@ -242,13 +340,21 @@ cdef class Consume(Step):
 
 
 cdef class Expand(Step):
-    """A transport that is a generator function: everything it yields goes on."""
+    """
+    A transport that is a generator function: everything it yields goes on.
+
+    Args:
+        whole: nothing of what it yields for an item goes on before it has
+            yielded all of it, so that it can fail without having done half.
+    """
 
     cdef Function function
+    cdef bint whole
 
-    def __init__(self, Tally tally, Step following, policy, function):
+    def __init__(self, Tally tally, Step following, policy, function, bint whole=False):
         super().__init__(tally, following, policy)
         self.function = Function(function)
+        self.whole = whole
 
     cdef int push(self, object item, Token token) except -1:
         cdef PyObject* generator
@@ -257,6 +363,11 @@ cdef class Expand(Step):
         if generator == NULL:
             return self.failed(item, token)
         results = m3_own(generator)
+        if self.whole:
+            try:
+                results = iter(list(results))
+            except BaseException as error:
+                return self.fail(error, item, token)
         return self.forward(results, item, token)
 
     cdef int forward(self, object results, object item, Token token) except -1:
@@ -283,6 +394,8 @@ cdef class Expand(Step):
 
     cdef int close(self, object results, object item, Token token) except -1:
         """Close the generator; what it raises then is one more failure of the run."""
+        if self.whole:
+            return 0
         try:
             results.close()
         except BaseException as error:
@@ -364,22 +477,24 @@ cdef class Gather(Step):
         return Step.finish(self)
 
     cdef int abandon(self) except -1:
-        self.settle_all(self.tokens, ABANDONED)
+        settle_all(self.tokens, ABANDONED, self.tally)
         self.reset()
         return Step.abandon(self)
 
-    cdef int settle_all(self, list tokens, int outcome) except -1:
-        for token in tokens:
-            settle(token, outcome, self.tally)
-        return 0
+    cdef int again(self, Attempt attempt) except -1:
+        return self.hand_over(attempt.item, attempt.token)
 
     cdef int flush(self) except -1:
-        """Hand the batch over and settle or forward what it held."""
         cdef list items = self.items
         cdef list tokens = self.tokens
         self.reset()
+        return self.hand_over(items, tokens)
+
+    cdef int hand_over(self, list items, list tokens) except -1:
+        """Call the stage's code with a batch, and settle or forward what it held."""
         try:
-            results = self.function(items)
+            # A copy, for the code may change its list, and we may need ours again.
+            results = self.function(items[:])
             if self.following is not None:
                 results = list(results)
         except BaseException as error:
@@ -388,14 +503,17 @@ cdef class Gather(Step):
             return self.batch_failed(error, items, tokens)
         if self.following is None:
             self.items_out += len(tokens)
-            return self.settle_all(tokens, DELIVERED)
+            return settle_all(tokens, DELIVERED, self.tally)
         return self.forward(<list> results, tokens)
 
     cdef int batch_failed(self, object error, list items, list tokens) except -1:
-        cdef int outcome = self.judge(error, items, position_of(tokens[0]), len(tokens))
+        if self.put_off(error, items, tokens):
+            return 0
+        cdef list positions = [position_of(token) for token in tokens]
+        cdef int outcome = self.judge(error, items, positions[0], positions)
         for token in tokens:
             blame(token, error)
-        self.settle_all(tokens, FAILED if outcome == FATAL_ else outcome)
+        settle_all(tokens, FAILED if outcome == FATAL_ else outcome, self.tally)
         if outcome == FATAL_:
             raise Aborted
         return 0
@@ -406,6 +524,8 @@ cdef class Gather(Step):
         cdef int outcome
         for index, token in enumerate(tokens):
             if index in errors:
+                if self.put_off(errors[index], [items[index]], [token]):
+                    continue
                 outcome = self.judge(errors[index], items[index], position_of(token))
                 blame(token, errors[index])
                 is_fatal = is_fatal or outcome == FATAL_
@@ -423,7 +543,7 @@ cdef class Gather(Step):
             results = [result for result in results if result is not DROP]
             if not results:
                 self.dropped += len(tokens)
-                return self.settle_all(tokens, DROPPED)
+                return settle_all(tokens, DROPPED, self.tally)
             tokens = [joint_token(tokens, len(results))] * len(results)
         for index in range(len(results)):
             if results[index] is DROP:
@@ -434,9 +554,18 @@ cdef class Gather(Step):
             try:
                 self.following.push(results[index], tokens[index])
             except Aborted:
-                self.settle_all(tokens[index + 1:], ABANDONED)
+                settle_all(tokens[index + 1:], ABANDONED, self.tally)
                 raise
         return 0
+
+
+cdef int settle_all(object tokens, int outcome, Tally tally) except -1:
+    """Settle a token, or each of the list of a batch's."""
+    if not isinstance(tokens, list):
+        return settle(tokens, outcome, tally)
+    for token in <list> tokens:
+        settle(token, outcome, tally)
+    return 0
 
 
 cdef Py_ssize_t size_of(object item) except -1:
@@ -513,6 +642,12 @@ cdef class Broadcast(Step):
         for branch in self.branches:
             until = min(until, (<Step> branch).idle())
         return until
+
+    cdef double attend(self) except? -1:
+        cdef double due = INFINITY
+        for branch in self.branches:
+            due = min(due, (<Step> branch).attend())
+        return due
 
     cdef int finish(self) except -1:
         for branch in self.branches:

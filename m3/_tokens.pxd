@@ -22,6 +22,9 @@ cdef class Tally:
     cdef readonly long long abandoned
     cdef readonly double wait_in
     cdef readonly double wait_out
+    cdef double due
+    cdef m3_size is_asked
+    cdef public object errand
 
     cdef void count(self, int outcome) noexcept
 

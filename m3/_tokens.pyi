@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, Final, Self
 
 from typing_extensions import disjoint_base
@@ -23,6 +24,8 @@ class Tally:
     abandoned: int
     wait_in: float
     wait_out: float
+    errand: Callable[[], object] | None
+    def ask(self) -> None: ...
 
 @disjoint_base
 class Token:

@@ -16,14 +16,28 @@ of its items with a position a token that is in it until the item has ended.
 from libc.math cimport INFINITY
 
 from m3._parking cimport Waiter
-from m3._sync cimport m3_add, m3_fence, m3_load, m3_lock, m3_mutex_init, m3_unlock
+from m3._sync cimport m3_add, m3_fence, m3_load, m3_lock, m3_mutex_init, m3_store, m3_unlock
 
 
 cdef object MISSING = object()
 
 
 cdef class Tally:
-    """What became of items in one worker, and how long it waited, in seconds."""
+    """
+    What became of items in one worker, and how long it waited, in seconds.
+
+    It also has what a worker looks at between two items: when something is due
+    in its chain of steps, and whether somebody has asked for its *errand*, a
+    function that it then calls.
+    """
+
+    def __cinit__(self):
+        self.due = INFINITY
+
+    def ask(self):
+        """Have the worker call its errand before its next item; see :func:`m3._loops.wake`."""
+        m3_store(&self.is_asked, 1)
+        m3_fence()
 
     cdef void count(self, int outcome) noexcept:
         if outcome == DELIVERED:

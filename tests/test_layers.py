@@ -14,8 +14,19 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "m3"
 
 FLOORS = (
-    {"errors", "_types"},
-    {"_sync", "_parking", "_edge", "_queue", "_records", "_tokens", "_steps", "_order", "_loops"},
+    {"errors", "_types", "_plain"},
+    {
+        "_sync",
+        "_parking",
+        "_edge",
+        "_queue",
+        "_records",
+        "_tokens",
+        "_waiting",
+        "_steps",
+        "_order",
+        "_loops",
+    },
     {"stages", "policies", "components", "pools", "registry"},
     {"engine"},
     {"aws", "messaging", "observe"},

@@ -11,8 +11,8 @@ from m3._tokens import FAILED, Tally
 from m3.errors import ShutDown
 
 
-def judge(error, item, position, count):
-    judge.asked.append((error, item, position, count))
+def judge(error, item, position, positions, attempts):
+    judge.asked.append((error, item, position, positions, attempts))
     return judge.verdict
 
 
@@ -28,7 +28,7 @@ def counts(tally):
 
 def run(items, first, tally, stopping=None, tracking=True):
     pump(iter(items), first, tally, judge, stopping or Switch(), tracking)
-    end(first, False)
+    end(first, tally, Switch())
 
 
 @pytest.mark.parametrize("tracking", [False, True])
@@ -87,8 +87,8 @@ def test_items_and_failures_of_a_frontend():
     source = [Item("good", 1), Failure(error, "raw", 2), Item("bad", 3), 4]
     run(source, Consume(tally, judge, keep), tally)
     assert kept == ["good", 4]
-    assert judge.asked[0] == (error, "raw", 2, 1)
-    assert judge.asked[1][1:] == ("bad", 3, 1)
+    assert judge.asked[0] == (error, "raw", 2, None, 1)
+    assert judge.asked[1][1:] == ("bad", 3, None, 1)
     assert counts(tally) == (4, 2, 0, 2, 0)
     assert tally.refused == 1
 

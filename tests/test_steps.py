@@ -3,15 +3,15 @@
 import pytest
 
 from m3 import DROP, Batch
-from m3._loops import close, end, pump
+from m3._loops import abandon, close, end, pump
 from m3._parking import Switch
 from m3._queue import BoundedQueue
 from m3._steps import FATAL, Aborted, Broadcast, Call, Consume, Deliver, Expand, Gather, Send
 from m3._tokens import DROPPED, FAILED, Tally
 
 
-def judge(error, item, position, count):
-    judge.asked.append((error, item, position, count))
+def judge(error, item, position, positions, attempts):
+    judge.asked.append((error, item, position, positions, attempts))
     return judge.verdict
 
 
@@ -27,7 +27,7 @@ def counts(tally):
 
 def run(items, first, tally, stopping=None, tracking=True):
     pump(iter(items), first, tally, judge, stopping or Switch(), tracking)
-    end(first, False)
+    end(first, tally, Switch())
 
 
 @pytest.mark.parametrize("verdict", [FAILED, DROPPED])
@@ -135,7 +135,7 @@ def test_gather_hands_over_at_the_end_and_abandons_at_an_abort():
         step = Gather(tally, None, judge, batches.append, Batch(count=10, period=1000))
         pump(iter(range(3)), step, tally, judge, Switch(), True)
         assert batches == []
-        end(step, aborted)
-        end(step, aborted)
+        for _ in range(2):
+            abandon(step) if aborted else end(step, tally, Switch())
         assert counts(tally) == expected
         assert batches == ([] if aborted else [[0, 1, 2]])

@@ -11,6 +11,7 @@ never from both at once.
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from queue import SimpleQueue
@@ -20,6 +21,8 @@ from m3._loops import take
 from m3._steps import Aborted, Manual, Step
 from m3._tokens import ABANDONED, DELIVERED, DROPPED, Token
 from m3._types import DROP
+from m3._waiting import Attempt
+from m3.engine.failures import Judge
 from m3.engine.pools import Pool
 from m3.engine.runtime import Runtime
 from m3.engine.shape import Shape, shape_of
@@ -37,6 +40,7 @@ class AsyncWork:
         function: the coroutine function, or async generator function.
         runtime: starts its threads.
         step: counts the stage's items and settles those that end in it.
+        judge: decides which items are tried again.
         following: gets the results; None for a backend.
         name: of the worker.
     """
@@ -48,6 +52,7 @@ class AsyncWork:
         runtime: Runtime,
         *,
         step: Manual,
+        judge: Judge,
         following: Step | None,
         name: str,
     ) -> None:
@@ -55,11 +60,14 @@ class AsyncWork:
         self._function = function
         self._runtime = runtime
         self._step = step
+        self._judge = judge
         self._following = following
         self._name = name
         self._handle = self._expand if shape_of(pool.head) is Shape.ASYNC_EXPAND else self._call
         self._slots = threading.Semaphore(pool.head.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: dict[Attempt, asyncio.TimerHandle] = {}
+        self._due: deque[Attempt] = deque()
         self._over = False
         self._aborted = False
         self._error: BaseException | None = None
@@ -81,13 +89,15 @@ class AsyncWork:
         self._loop = asyncio.get_running_loop()
         self._gate = asyncio.Lock()
         self._input_ended = asyncio.Event()
+        self._changed = asyncio.Event()
         self._sender = Sender(self._loop, self._runtime, name=f"{self._name}-sender")
         on_abort(self._abort)
         try:
             feeder = self._runtime.spawn(self._feed, f"{self._name}-feeder")
             await self._input_ended.wait()
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            while self._tasks or self._waiting or self._due:
+                self._changed.clear()
+                await self._changed.wait()
             feeder.join()
         finally:
             self._sender.close()
@@ -123,29 +133,66 @@ class AsyncWork:
         self._aborted = True
         for task in self._tasks:
             task.cancel()
+        for attempt, timer in self._waiting.items():
+            timer.cancel()
+            self._step.end(ABANDONED, attempt.token)
+        for attempt in self._due:
+            self._step.end(ABANDONED, attempt.token)
+        self._waiting.clear()
+        self._due.clear()
+        self._changed.set()
 
     def _begin(self, item: Any, token: Token | None, position: int) -> None:
         if self._aborted:
             self._abandon(item, token, position)
             return
         self._step.begin()
-        task = self._loop.create_task(self._work(item, token, position))
+        self._start(Attempt(item, token, 0, 0.0, position))
+
+    def _start(self, attempt: Attempt) -> None:
+        """Begin to work on an item, as soon as fewer than ``concurrency`` are in flight."""
+        if len(self._tasks) >= self._pool.head.concurrency:
+            self._due.append(attempt)
+            return
+        task = self._loop.create_task(self._work(attempt))
         self._tasks.add(task)
-        task.add_done_callback(partial(self._done, token))
+        task.add_done_callback(partial(self._done, attempt))
 
     def _abandon(self, _item: Any, token: Token | None, _position: int) -> None:
         self._step.end(ABANDONED, token)
 
-    def _done(self, token: Token | None, task: "asyncio.Task[None]") -> None:
+    def _done(self, attempt: Attempt, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        self._slots.release()
         if task.cancelled():  # before it began: what begins ends well or raises Aborted
-            self._step.end(ABANDONED, token)
+            self._step.end(ABANDONED, attempt.token)
         elif (error := task.exception()) is not None:
             self._error = error
+        if attempt.failures == 0:
+            self._slots.release()
+        if self._due:
+            self._start(self._due.popleft())
+        self._changed.set()
 
-    async def _work(self, item: Any, token: Token | None, position: int) -> None:
-        sequencer = self._pool.sequencer
+    # -- another attempt
+
+    def _put_off(self, attempt: Attempt, error: BaseException) -> bool:
+        """Have the item wait for another attempt, out of flight, if there is to be one."""
+        failures = attempt.failures + 1
+        since = attempt.since or self._runtime.monotonic()
+        delay = self._judge.delay(error, failures, since)
+        if delay is None or self._aborted:
+            return False
+        later = Attempt(attempt.item, attempt.token, failures, since, attempt.place)
+        self._waiting[later] = self._loop.call_later(delay, self._try_again, later)
+        return True
+
+    def _try_again(self, attempt: Attempt) -> None:
+        del self._waiting[attempt]
+        self._step.retried()
+        self._start(attempt)
+
+    async def _work(self, attempt: Attempt) -> None:
+        item, token = attempt.item, attempt.token
         results: list[Any] = []
         try:
             await self._handle(item, token, results)
@@ -158,11 +205,14 @@ class AsyncWork:
                 self._step.end(ABANDONED, token)
                 return
             results = []
-            self._step.reject(error, item, token)
+            self._step.reject(error, item, token, attempt.failures + 1)
         except BaseException as error:
-            self._step.reject(error, item, token)
+            if self._put_off(attempt, error):
+                return
+            self._step.reject(error, item, token, attempt.failures + 1)
+        sequencer = self._pool.sequencer
         if sequencer is not None:
-            await self._in_sender(sequencer.hand_in, position, results, self._following)
+            await self._in_sender(sequencer.hand_in, attempt.place, results, self._following)
 
     async def _call(self, item: Any, token: Token | None, results: list[Any]) -> None:
         result = await self._function(item)
@@ -176,7 +226,10 @@ class AsyncWork:
             await self._pass_on(result, token, results)
 
     async def _expand(self, item: Any, token: Token | None, results: list[Any]) -> None:
-        async for result in self._function(item):
+        produced = self._function(item)
+        if self._judge.is_all_or_nothing:
+            produced = _again([result async for result in produced])
+        async for result in produced:
             if result is DROP:
                 continue
             self._step.produced(token, is_extra=True)
@@ -209,6 +262,12 @@ class AsyncWork:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(future)
         future.result()
+
+
+async def _again(results: list[Any]) -> AsyncIterator[Any]:
+    """Yield what was yielded before."""
+    for result in results:
+        yield result
 
 
 class Sender:

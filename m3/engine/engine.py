@@ -18,6 +18,7 @@ from m3._loops import close, discard
 from m3._tokens import Tally
 from m3.engine.at_exit import forget, watch
 from m3.engine.failures import Failures
+from m3.engine.letterbox import Letterbox, letterbox_of
 from m3.engine.limits import FailureLimits
 from m3.engine.plan import Plan, grace_of
 from m3.engine.pools import Layout, lay_out, needs_tokens
@@ -66,6 +67,7 @@ class Engine:
         self._lock = threading.RLock()
         self._state: State = "created"
         self.failures = Failures()
+        self.letters: Letterbox | None = None
         self._at_abort: list[Callable[[], object]] = []
         self._leftovers = Tally()
         self._tallies = [self._leftovers]
@@ -301,6 +303,7 @@ class Engine:
         """Set everything up and let the workers go, or undo it and raise."""
         try:
             watch(self)
+            self.letters = letterbox_of(self.plan)
             self._layout = lay_out(self.plan, self.runtime, collect=collect, aborting=self.aborting)
             self.limits = FailureLimits(self.plan, self._layout.pools, self._workers)
             if self._set_up([staff(pool, self) for pool in reversed(self._layout.pools)]):

@@ -3,26 +3,35 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from m3._parking import Switch
 from m3._steps import FATAL
-from m3._tokens import DROPPED, FAILED
+from m3._tokens import DEAD_LETTERED, DROPPED, FAILED
 from m3._types import DROP
 from m3.engine.limits import FailureLimit
 from m3.engine.plan import StageSpec
+from m3.engine.retries import delay_before_next
 from m3.errors import (
     ConfigError,
+    DeadLetterError,
     HungWorkerError,
     M3Error,
     PipelineError,
+    PlanError,
+    Reject,
     StageError,
     StopPipeline,
     abridged,
 )
+from m3.policies import Retry
 
 __all__ = ("Failures", "Judge")
 
 MOST_ITEM_ERRORS = 10
 
-VERDICTS = ("fail", "skip", DROP)
+VERDICTS = ("fail", "skip", "dead_letter", DROP)
+
+KeepLetter = Callable[[StageError, Sequence[tuple[Any, Any]], str], None]
+"""Keeps the (item, position) pairs of a failure at a stage of that kind as dead letters."""
 
 
 class Failures:
@@ -72,9 +81,12 @@ class Judge:
     Args:
         spec: the stage.
         worker: the number of the worker.
+        aborting: on when the run is over.
+        most_waiting: how many items may wait for another attempt beside the one at hand.
         fail: called with the error that ends the run.
         note: called with an error that the run survives.
         stop: called when the stage's code wants the run to end well.
+        keep: keeps dead letters; None if the run keeps none.
         limits: count the failures that the run survives, as long as it does.
     """
 
@@ -83,45 +95,96 @@ class Judge:
         spec: StageSpec,
         worker: int,
         *,
+        aborting: Switch,
+        most_waiting: int,
         fail: Callable[[StageError], None],
         note: Callable[[StageError], None],
         stop: Callable[[], None],
+        keep: KeepLetter | None = None,
         limits: Sequence[FailureLimit] = (),
     ) -> None:
+        self.aborting = aborting
+        self.most_waiting = most_waiting
         self._spec = spec
         self._worker = worker
         self._fail = fail
         self._note = note
         self._stop = stop
+        self._keep = keep
         self._limits = limits
+        self._retry = spec.on_error if isinstance(spec.on_error, Retry) else None
 
-    def __call__(self, error: BaseException, item: Any, position: Any, count: int = 1) -> int:
+    @property
+    def is_all_or_nothing(self) -> bool:
+        """Whether of an item that failed nothing may have gone on, for all of it will again."""
+        policy = self._spec.on_error
+        return policy == "dead_letter" or isinstance(policy, Retry)
+
+    def delay(self, error: BaseException, attempts: int, since: float) -> float | None:
         """
-        Return FAILED or DROPPED, or FATAL when the run is over.
+        Return in how many seconds to try the item again, or None to give it up.
+
+        Args:
+            error: what the stage's code raised.
+            attempts: how often it was called with the item.
+            since: when the first attempt failed, on the monotonic clock.
+        """
+        return delay_before_next(self._retry, error, attempts, since)
+
+    def __call__(
+        self,
+        error: BaseException,
+        item: Any,
+        position: Any,
+        positions: Sequence[Any] | None = None,
+        attempts: int = 1,
+    ) -> int:
+        """
+        Return FAILED, DROPPED or DEAD_LETTERED, or FATAL when the run is over.
 
         Args:
             error: what the stage's code raised.
             item: the item, or the list of items, that it was called with.
             position: where the first of them came from.
-            count: how many items these are.
+            positions: where each item of a list came from; None for a single one.
+            attempts: how often the stage's code was called with it.
         """
         if isinstance(error, StopPipeline):
             self._stop()
             return DROPPED
-        failure = self._failure(error, item, position)
+        failure = self._failure(error, item, position, attempts)
         verdict: object = "fail"
         if isinstance(error, Exception):
             try:
                 verdict = self._verdict(failure)
             except BaseException as second:
-                self._fail(self._failure(second, item, position))
+                self._fail(self._failure(second, item, position, attempts))
         if verdict == "fail":
             self._fail(failure)
             return FATAL
         if verdict is DROP:
             return DROPPED
+        pairs = [(item, position)] if positions is None else list(zip(item, positions, strict=True))
+        if verdict == "dead_letter" and not self._is_kept(failure, pairs):
+            return FATAL
         self._note(failure)
-        return FATAL if self._are_too_many(failure, count) else FAILED
+        if self._are_too_many(failure, len(pairs)):
+            return FATAL
+        return DEAD_LETTERED if verdict == "dead_letter" else FAILED
+
+    def _is_kept(self, failure: StageError, pairs: list[tuple[Any, Any]]) -> bool:
+        """Keep the items as dead letters; where that fails, the run does."""
+        try:
+            if self._keep is None:
+                raise PlanError("there is no place for dead letters: give dead_letters or state")
+            self._keep(failure, pairs, self._spec.kind)
+        except Exception as error:
+            self._fail(failure)
+            cause = DeadLetterError(f"the item could not be kept as a dead letter: {error}")
+            cause.__cause__ = error
+            self._fail(self._failure(cause, failure.item, failure.position, failure.attempts))
+            return False
+        return True
 
     def _are_too_many(self, failure: StageError, count: int) -> bool:
         excesses = [limit.add(failure, count) for limit in self._limits]
@@ -130,21 +193,36 @@ class Judge:
             self._fail(excess)
         return excess is not None
 
-    def _failure(self, error: BaseException, item: Any, position: Any) -> StageError:
+    def _failure(
+        self, error: BaseException, item: Any, position: Any, attempts: int
+    ) -> StageError:
         return StageError(
-            error, stage=self._spec.name, worker=self._worker, item=item, position=position
+            error,
+            stage=self._spec.name,
+            worker=self._worker,
+            item=item,
+            position=position,
+            attempts=attempts,
         )
 
     def _verdict(self, failure: StageError) -> object:
         policy = self._spec.on_error
-        if not callable(policy):
-            return policy
-        verdict = policy(failure)
+        if isinstance(policy, Retry):
+            policy = policy.then
+        if callable(policy):
+            verdict = self._checked(policy(failure))
+        elif isinstance(failure.error, Reject):
+            verdict = "skip" if self._keep is None else "dead_letter"
+        else:
+            verdict = policy
+        return verdict
+
+    def _checked(self, verdict: object) -> object:
         if verdict is None:
             return "skip"
         if not any(verdict is known or verdict == known for known in VERDICTS):
             raise ConfigError(
                 f"on_error of stage {self._spec.name!r} returned {abridged(verdict)}; "
-                "it returns 'fail', 'skip', None or m3.DROP"
+                "it returns 'fail', 'skip', 'dead_letter', None or m3.DROP"
             )
         return verdict

@@ -9,6 +9,7 @@ from m3._queue import BoundedQueue
 from m3.engine.plan import QUEUE_SIZE, Plan, StageSpec
 from m3.engine.runtime import Runtime
 from m3.engine.shape import Shape, shape_of
+from m3.policies import Retry
 
 __all__ = ("Pool", "lay_out", "needs_tokens")
 
@@ -104,8 +105,10 @@ def inbox_of(spec: StageSpec, runtime: Runtime) -> BoundedQueue[Any]:
 
 def reorders(spec: StageSpec) -> bool:
     """Return whether the stage's items may overtake each other and must not."""
-    parallel = spec.workers > 1 or (shape_of(spec).is_async and spec.concurrency > 1)
-    return spec.ordering == "input" and spec.kind == "transport" and parallel
+    if spec.ordering != "input" or spec.kind != "transport":
+        return False
+    is_parallel = spec.workers > 1 or (shape_of(spec).is_async and spec.concurrency > 1)
+    return is_parallel or isinstance(spec.on_error, Retry)
 
 
 def window_of(spec: StageSpec) -> int:

@@ -26,6 +26,7 @@ class StageReport:
         items_out: items that it passed on, or that a backend consumed.
         errors: items on which it raised.
         dropped: items that it filtered out.
+        retries: attempts beyond the first that were made.
         busy: time outside of waiting, that of stages chained to it included.
         wait_in: time blocked on its empty input queue.
         wait_out: time blocked on a full queue behind it.
@@ -40,6 +41,7 @@ class StageReport:
     items_out: int
     errors: int
     dropped: int
+    retries: int
     busy: float
     wait_in: float
     wait_out: float

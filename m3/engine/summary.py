@@ -67,6 +67,7 @@ def _stage(spec: StageSpec, workers: Iterable[Worker], now: float) -> StageRepor
         items_out=items_out,
         errors=errors,
         dropped=dropped,
+        retries=sum(step.retries for step in steps),
         busy=max(0.0, sum(_wall(worker, now) for worker in own) - wait_in - wait_out),
         wait_in=wait_in,
         wait_out=wait_out,

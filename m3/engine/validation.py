@@ -8,6 +8,7 @@ from itertools import chain
 from m3.engine.plan import Plan, StageSpec
 from m3.engine.shape import BATCH_METHOD, Shape, is_stage_class, shape_of
 from m3.errors import PlanError, abridged
+from m3.policies import Retry
 
 __all__ = ("mistakes", "validate")
 
@@ -54,9 +55,18 @@ def _of_stage(spec: StageSpec) -> Iterator[str]:
         yield f"concurrency is {abridged(spec.concurrency)}; it is a number, at least 1"
     if spec.ordering not in ("completion", "input"):
         yield f"ordering is {abridged(spec.ordering)}; it is 'completion' or 'input'"
-    if not callable(spec.on_error) and spec.on_error not in ("fail", "skip"):
-        yield f"on_error is {abridged(spec.on_error)}; it is 'fail', 'skip' or a callable"
+    if not _is_policy(spec.on_error):
+        yield (
+            f"on_error is {abridged(spec.on_error)}; it is 'fail', 'skip', 'dead_letter', "
+            "a Retry or a callable"
+        )
     yield from _of_max_failures(spec.max_failures)
+
+
+def _is_policy(policy: object) -> bool:
+    if isinstance(policy, Retry) or callable(policy):
+        return True
+    return policy in ("fail", "skip", "dead_letter")
 
 
 def _of_max_failures(most: object) -> Iterator[str]:

@@ -1,11 +1,12 @@
 """What a worker does with items: the chain of steps, and the loop that feeds it."""
 
 import inspect
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
-from m3._loops import end, pump, serve, serve_ordered
+from m3._loops import abandon, end, pump, serve, serve_ordered
 from m3._order import Collect
 from m3._parking import Switch
 from m3._queue import BoundedQueue
@@ -15,7 +16,9 @@ from m3.engine.answers import Answers, wants_answers
 from m3.engine.failures import Failures, Judge
 from m3.engine.limits import FailureLimits
 from m3.engine.plan import StageSpec
+from m3.engine.letterbox import Letterbox
 from m3.engine.pools import Branch, Pool
+from m3.engine.retries import MOST_WAITING
 from m3.engine.runtime import Runtime
 from m3.engine.shape import Shape, entry_point, iterate, shape_of
 from m3.errors import StageError, StopPipeline
@@ -33,6 +36,7 @@ class Run(Protocol):
     aborting: Switch
     limits: FailureLimits
     failures: Failures
+    letters: Letterbox | None
     tracking: bool
 
     def prepared(self, worker: Any) -> None:
@@ -104,11 +108,11 @@ class Work:
             first, work = after, self._serve_ordered
         try:
             work(first)
-            end(first, aborted=self._run.aborting.is_on())
+            end(first, self.tally, self._run.aborting)
             for excess in self._run.limits.leave(self._pool.specs):
                 self._run.fail(excess)
         except BaseException:
-            end(first, aborted=True)
+            abandon(first)
             raise
 
     def end_input(self) -> None:
@@ -161,7 +165,7 @@ class Work:
                 to = None if spec.kind == "backend" else following
                 step = Gather(self.tally, to, judge, function, self._batch(spec))
             case Shape.EXPAND:
-                step = Expand(self.tally, following, judge, function)
+                step = Expand(self.tally, following, judge, function, judge.is_all_or_nothing)
             case _ if spec.kind == "backend":
                 step = Consume(self.tally, judge, function)
             case _:
@@ -179,11 +183,21 @@ class Work:
         return Judge(
             spec,
             self._number,
+            aborting=self._run.aborting,
+            most_waiting=self._most_waiting(spec),
             fail=self._run.fail,
             note=self._run.failures.note,
             stop=self._run.request_stop,
+            keep=self._run.letters.put if self._run.letters else None,
             limits=self._run.limits.of(spec),
         )
+
+    def _most_waiting(self, spec: StageSpec) -> int:
+        """Return how many items of the stage may wait while the worker goes on with others."""
+        if self._pool.inbox is None or (spec.workers == 0 and spec.ordering == "input"):
+            return 0
+        is_ordered = self._pool.sequencer is not None and spec is self._pool.head
+        return sys.maxsize if is_ordered else MOST_WAITING
 
     # -- the loops
 
@@ -262,8 +276,10 @@ class Work:
                 self._inbox, first, self.tally, self._run.aborting, sequencer, collected, after
             )
         except BaseException:
-            end(first, aborted=True)
+            abandon(first)
             raise
+        else:
+            end(first, self.tally, self._run.aborting)
 
     def _serve_async(self, following: Step) -> None:
         from m3.engine.async_worker import AsyncWork
@@ -272,13 +288,15 @@ class Work:
         # The sender's thread counts in the tally of the chain, the loop in this one.
         tally = Tally()
         self.tallies.append(tally)
-        step = Manual(tally, None, self._judge(spec))
+        judge = self._judge(spec)
+        step = Manual(tally, None, judge)
         self.steps[spec.name] = step
         AsyncWork(
             self._pool,
             self._function(spec),
             self._run.runtime,
             step=step,
+            judge=judge,
             following=None if spec.kind == "backend" else following,
             name=self._name,
         ).run(self._run.at_abort)

@@ -66,7 +66,7 @@ def bad(**options):
         (bad(queue_size=0), "queue_size is 0"),
         (bad(concurrency=0), "concurrency is 0"),
         (bad(ordering="key"), "'completion' or 'input'"),
-        (bad(on_error="retry"), "'fail', 'skip' or a callable"),
+        (bad(on_error="retry"), "'fail', 'skip', 'dead_letter', a Retry or a callable"),
         (bad(batch=Batch()), "needs a stage with process_batch"),
         (bad(options={"colour": 1}), "colour"),
         (StageSpec("transport", 7, name="t"), "7 is no transport"),

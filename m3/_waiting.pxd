@@ -1,0 +1,22 @@
+from m3._parking cimport Switch
+
+
+cdef class Attempt:
+    cdef readonly object item
+    cdef readonly object token
+    cdef readonly int failures
+    cdef readonly double since
+    cdef readonly size_t place
+
+
+cdef class Waiting:
+    cdef readonly Switch aborting
+    cdef readonly size_t most
+    cdef list heap
+    cdef unsigned long long added
+
+    cdef size_t count(self) noexcept
+    cdef int add(self, Attempt attempt, double due) except -1
+    cdef double due(self) except? -1
+    cdef Attempt take_due(self)
+    cdef int sleep(self, double until) except -1

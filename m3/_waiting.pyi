@@ -1,0 +1,29 @@
+from typing import Any
+
+from typing_extensions import disjoint_base
+
+from m3._parking import Switch
+
+__pyx_capi__: dict[str, object]
+
+@disjoint_base
+class Attempt:
+    item: Any
+    token: Any
+    failures: int
+    since: float
+    place: int
+    def __init__(
+        self, item: Any, token: Any, failures: int, since: float, place: int = 0
+    ) -> None: ...
+
+@disjoint_base
+class Waiting:
+    aborting: Switch
+    most: int
+    def __init__(self, aborting: Switch, most: int) -> None: ...
+    def __len__(self) -> int: ...
+    def take_all(self) -> list[Attempt]: ...
+    def put(self, item: Any, token: Any, failures: int, since: float, due: float) -> None: ...
+    def pop_due(self) -> Attempt | None: ...
+    def next_due(self) -> float: ...

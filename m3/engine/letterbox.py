@@ -1,0 +1,113 @@
+"""Where a run keeps its dead letters."""
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m3.engine.plan import Plan
+from m3.errors import StageError
+from m3.policies import Retry
+
+if TYPE_CHECKING:
+    from m3.engine.letters import DeadLetters
+
+__all__ = ("Letterbox", "letterbox_of")
+
+DEFAULT_NAME = "dead-letters.db"
+
+COMMIT_PERIOD = 0.1
+"""Seconds between two commits of a run without checkpoints, where letters come fast."""
+
+
+def letterbox_of(plan: Plan) -> "Letterbox | None":
+    """
+    Return where a run of *plan* keeps its dead letters, or None if it keeps none.
+
+    Raises:
+        DeadLetterError: the place that the plan names cannot be written to.
+    """
+    path = plan.dead_letters
+    if path is None and plan.state is not None:
+        path = Path(plan.state) / DEFAULT_NAME
+    if path is None:
+        return None
+    box = Letterbox(Path(path), pipeline=plan.name)
+    if plan.dead_letters is not None or any(map(_keeps_letters, plan)) or box.path.exists():
+        box.open()
+    return box
+
+
+def _keeps_letters(spec: Any) -> bool:
+    policy = spec.on_error.then if isinstance(spec.on_error, Retry) else spec.on_error
+    return bool(policy == "dead_letter")
+
+
+class Letterbox:
+    """
+    A store of dead letters that is opened when the first one comes, and shared by all workers.
+
+    Args:
+        path: of the store.
+        pipeline: the name that the letters have as theirs.
+    """
+
+    def __init__(self, path: Path, *, pipeline: str) -> None:
+        self.path = path
+        self.commits_itself = True
+        self._pipeline = pipeline
+        self._store: "DeadLetters | None" = None
+        self._committed = 0.0
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Open the store, if it is not."""
+        with self._lock:
+            self._opened()
+
+    def put(self, failure: StageError, items: Sequence[tuple[Any, Any]], kind: str) -> None:
+        """
+        Keep *items*, each with its position, of a stage of that *kind*.
+
+        Raises:
+            DeadLetterError: they cannot be kept.
+        """
+        with self._lock:
+            store = self._opened()
+            store.put(failure, items=items, kind=kind, pipeline=self._pipeline, now=time.time())
+            if self.commits_itself and time.monotonic() - self._committed >= COMMIT_PERIOD:
+                store.commit()
+                self._committed = time.monotonic()
+
+    def commit(self) -> None:
+        """Make durable what was put."""
+        with self._lock:
+            if self._store is not None:
+                self._store.commit()
+
+    def mark(self) -> Any:
+        """Make durable what was put, and return where the store stands; None if it is not open."""
+        with self._lock:
+            return None if self._store is None else self._store.mark()
+
+    def resume(self, mark: Any) -> None:
+        """Take back what was put after :meth:`mark` had returned *mark*."""
+        if mark is None and not self.path.exists():
+            return
+        with self._lock:
+            self._opened().resume(mark)
+
+    def close(self) -> None:
+        """Make durable what was put, and close the store."""
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+
+    def _opened(self) -> "DeadLetters":
+        from m3.engine.letters import open_dead_letters
+
+        if self._store is None:
+            self._store = open_dead_letters(self.path)
+        return self._store
