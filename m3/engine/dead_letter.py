@@ -6,7 +6,7 @@ is made when the item fails, for later its user's code may change the item.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ __all__ = (
     "DeadLetter",
     "Row",
     "Selection",
+    "checked",
     "letter_of",
     "read_mark",
     "row_of",
@@ -153,10 +154,10 @@ def rows_of(
 
 def row_of(letter: DeadLetter) -> Row:
     """Return how *letter* is kept."""
-    fields = {name: getattr(letter, name) for name in Row._fields}
-    fields["item"] = dumps(letter.item) if letter.is_plain else None
-    fields["position"] = dumps(letter.position)
-    return Row(**fields)
+    values = {name: getattr(letter, name) for name in Row._fields}
+    values["item"] = dumps(letter.item) if letter.is_plain else None
+    values["position"] = dumps(letter.position)
+    return Row(**values)
 
 
 def letter_of(number: int, row: Row) -> DeadLetter:
@@ -167,8 +168,22 @@ def letter_of(number: int, row: Row) -> DeadLetter:
         ValueError: the row is nothing that :func:`rows_of` makes.
     """
     item = None if row.item is None else loads(row.item)
-    fields = row._asdict() | {"item": item, "position": loads(row.position)}
-    return DeadLetter(id=number, is_plain=row.item is not None, **fields)
+    values = row._asdict() | {"item": item, "position": loads(row.position)}
+    return checked(DeadLetter(id=number, is_plain=row.item is not None, **values))
+
+
+def checked(letter: DeadLetter) -> DeadLetter:
+    """
+    Return *letter*, of which all fields are what they are to be.
+
+    Raises:
+        ValueError: one is something else.
+    """
+    for field in fields(DeadLetter):
+        value = getattr(letter, field.name)
+        if field.type is not Any and type(value) is not field.type:
+            raise ValueError(f"{field.name} of a letter is no {abridged(value)}")
+    return letter
 
 
 def type_of(error: BaseException) -> str:

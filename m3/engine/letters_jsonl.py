@@ -15,6 +15,7 @@ from m3.engine.dead_letter import (
     DeadLetter,
     Row,
     Selection,
+    checked,
     read_mark,
     row_of,
     rows_of,
@@ -210,7 +211,7 @@ class JsonlDeadLetters:
         for number, text in enumerate(file, 1):
             try:
                 yield line_from(text)
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
                 if text.endswith(b"\n"):
                     raise StateError(
                         f"{self._path}, line {number}: is no dead letter; repair or remove the line"
@@ -281,12 +282,11 @@ def line_from(text: bytes) -> Line:
     Return what :func:`line_of` has written, with or without its end.
 
     Raises:
-        ValueError, TypeError, KeyError: it has not written this.
+        ValueError, TypeError, LookupError, AttributeError: it has not written this.
     """
     fields = loads(text.decode())
-    number, writer, is_plain = fields.pop("id"), fields.pop("writer"), fields.pop("is_plain")
-    letter = DeadLetter(id=number, is_plain=is_plain, **fields)
-    return Line(text, letter, writer)
+    writer = fields.pop("writer")
+    return Line(text, checked(DeadLetter(**fields)), writer)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -27,6 +27,9 @@ APPLICATION = 0x6D33646C
 """``m3dl``: what the file says it is."""
 
 SCHEMA = 1
+LEAST = 512
+"""The bytes of the smallest database; SQLite takes a rest of one for an empty file."""
+
 PATIENCE = 10.0
 """Seconds to wait for another process that writes."""
 
@@ -195,7 +198,10 @@ class SqliteDeadLetters:
 
     def _open(self) -> None:
         with suppress(FileExistsError):
+            # Only a new file: closing one that is open in this process gives up SQLite's locks.
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        if 0 < self._path.stat().st_size < LEAST:
+            raise StateError(f"{self._path}: is cut off, and no store of dead letters any more")
         connection = self._connection = sqlite3.connect(
             self._path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
         )
