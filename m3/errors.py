@@ -248,7 +248,9 @@ class ItemTimeoutError(M3Error, TimeoutError):
     def __init__(self, *, seconds: float, stack: str) -> None:
         self.seconds = seconds
         self.stack = stack
-        super().__init__(f"took longer than timeout={seconds:g} s and was given up; it is in\n{stack}")
+        super().__init__(
+            f"took longer than timeout={seconds:g} s and was given up; it is in\n{stack}"
+        )
 
 
 class StateError(M3Error, RuntimeError):

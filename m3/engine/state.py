@@ -1,0 +1,335 @@
+"""
+Where a run has got to, kept so that the next run goes on from there.
+
+A state is a folder with ``state.db`` and ``lock``.  It is never begun anew
+without a word: if anything of it is missing, damaged or older than it should
+be, it is refused.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from m3._plain import dumps, loads
+from m3.engine.state_lock import UNMADE, LastNumber, StateLock, user_of
+from m3.errors import StateError
+
+if TYPE_CHECKING:
+    from m3.engine.state_db import StateDatabase
+
+__all__ = ("Checkpoint", "StateStore", "StateView", "look_at", "reset")
+
+SCHEMA = 1
+DATABASE = "state.db"
+LOCK = "lock"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """
+    Where a run has got to.
+
+    Attributes:
+        number: 0 when nothing was done yet; each one that is written has a higher one.
+        sources: by shard, ``"<stage>/<worker>"``: what ``Frontend.checkpoint``
+            has returned; None at the beginning.
+        sinks: by ``"<stage>/<worker>"``: what ``Backend.commit`` has returned.
+        counts: what became of the items, over all runs; for people.
+        finished: whether the input had ended and all was done.
+    """
+
+    number: int = 0
+    sources: dict[str, Any] = field(default_factory=dict)
+    sinks: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    finished: bool = False
+
+    def to_text(self) -> str:
+        """
+        Return it as one line of ASCII, with a checksum over all of it.
+
+        Raises:
+            NotPlainError: a mark cannot be written down.
+        """
+        return _sealed(
+            {
+                "schema": SCHEMA,
+                "number": self.number,
+                "sources": self.sources,
+                "sinks": self.sinks,
+                "counts": self.counts,
+                "finished": self.finished,
+            }
+        )
+
+    @classmethod
+    def from_text(cls, text: str) -> "Checkpoint":
+        """
+        Return what :meth:`to_text` has written.
+
+        Raises:
+            StateError: *text* is damaged, or of a newer m3.
+        """
+        try:
+            fields = _unsealed(text)
+            if fields.pop("schema") > SCHEMA:
+                raise StateError("the checkpoint was written by a newer m3")
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StateError(f"the checkpoint is damaged: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class StateView:
+    """
+    A state, looked at from outside.
+
+    Attributes:
+        key: of the state.
+        name: of its pipeline.
+        created: when the state was made, in ISO 8601, UTC.
+        written: when its last checkpoint was written, likewise.
+        checkpoint: the last one.
+        user: the number of the process that uses it now, or "".
+    """
+
+    key: str
+    name: str
+    created: str
+    written: str
+    checkpoint: Checkpoint
+    user: str = ""
+
+
+class StateStore:
+    """
+    The checkpoints of a pipeline; each is durable when it is written.
+
+    One run at a time can use the folder, and it can as soon as the process of
+    the one before has ended.  In the child of a fork the store is closed.
+
+    Args:
+        folder: made, for its owner alone, if it is missing.
+        name: of the pipeline; a state of another one is refused.
+
+    Attributes:
+        key: made with the state and different from that of every other; under
+            it transactional sinks keep their checkpoint.
+        checkpoint: the last one that was written.
+        is_new: whether the state was made just now.
+
+    Raises:
+        StateError: the state is damaged, in use, of another pipeline or of a
+            newer m3, or there is no access to it.
+    """
+
+    key: str
+    checkpoint: Checkpoint
+    is_new: bool
+    _database: "StateDatabase"
+
+    def __init__(self, folder: str | os.PathLike[str], *, name: str = "pipeline") -> None:
+        self.folder = Path(folder)
+        self._path = self.folder / DATABASE
+        try:
+            _make(self.folder)
+            self._lock = StateLock(self.folder / LOCK)
+        except OSError as error:
+            raise _no_access(self.folder, error) from error
+        try:
+            self._open(name)
+        except OSError as error:
+            self._lock.close()
+            raise _no_access(self.folder, error) from error
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """
+        Keep *checkpoint*; block until it is on the disk.
+
+        Any thread may call it, one after the other.
+
+        Raises:
+            StateError: it was not written, and the one before it stays.
+            NotPlainError: a mark in it cannot be written down.
+        """
+        if not self._lock.is_held:
+            raise StateError(f"{self.folder} is closed, or was opened before a fork")
+        if checkpoint.number <= self.checkpoint.number:
+            raise StateError(f"checkpoint {checkpoint.number} after {self.checkpoint.number}")
+        self._database.write(checkpoint.to_text())
+        self.checkpoint = checkpoint
+        try:
+            self._lock.note(LastNumber(self.key, checkpoint.number))
+        except OSError as error:
+            raise _no_access(self.folder, error) from error
+
+    def close(self) -> None:
+        """Let another run use the state; nothing is done the second time."""
+        if self._lock.is_held:
+            self._database.close()
+            self._lock.close()
+
+    def _open(self, name: str) -> None:
+        from m3.engine.state_db import Damaged, StateDatabase
+
+        self._begin()
+        last = _last_of(self._lock.last, self.folder)
+        self.is_new = last is None or last.number == UNMADE
+        if self.is_new and not self._path.exists():
+            last = self._create(name)
+        view = _whole(self.folder, last)
+        if view.name != name:
+            raise StateError(
+                f"{self.folder} is the state of the pipeline {view.name!r}, not of {name!r}; "
+                "use another folder for the state"
+            )
+        self.key, self.checkpoint = view.key, view.checkpoint
+        try:
+            self._database = StateDatabase(self._path)
+        except Damaged as damage:
+            raise _refused(self.folder, DATABASE, damage) from damage
+        self._lock.note(LastNumber(self.key, self.checkpoint.number), durably=True)
+
+    def _begin(self) -> None:
+        if not self._lock.is_own():
+            raise _refused(self.folder, LOCK, "it is not of m3")
+        self._lock.enter()
+
+    def _create(self, name: str) -> LastNumber:
+        from m3.engine.state_db import create_database, files_of, now
+
+        for stray in files_of(self._path):
+            raise _refused(self.folder, DATABASE, f"it is missing, but {stray.name} is there")
+        last = LastNumber(str(uuid4()), UNMADE)
+        self._lock.note(last, durably=True)
+        about = {"schema": SCHEMA, "key": last.key, "name": name, "created": now()}
+        create_database(self._path, _sealed(about), Checkpoint().to_text())
+        return last
+
+
+def look_at(folder: str | os.PathLike[str]) -> StateView:
+    """
+    Return what is in the state of *folder*, also while a run uses it.
+
+    Raises:
+        StateError: there is no state, or it is damaged.
+    """
+    place = Path(folder)
+    try:
+        user, last = _last_of(lambda: user_of(place / LOCK), place)
+        if last is None or (last.number == UNMADE and not (place / DATABASE).exists()):
+            raise StateError(f"there is no state in {place}")
+        return _whole(place, last, user)
+    except FileNotFoundError:
+        if (place / DATABASE).exists():
+            raise _refused(place, LOCK, "it is missing") from None
+        raise StateError(f"there is no state in {place}") from None
+    except OSError as error:
+        raise _no_access(place, error) from error
+
+
+def reset(folder: str | os.PathLike[str]) -> list[Path]:
+    """
+    Remove the state from *folder*; the next run begins at the start.
+
+    Returns:
+        the files that were removed; none if there was no state.
+
+    Raises:
+        StateError: a run uses it, or there is no access to it.
+    """
+    from m3.engine.state_db import files_of
+
+    place = Path(folder)
+    if not place.exists():
+        return []
+    try:
+        had_lock = (place / LOCK).exists()
+        lock = StateLock(place / LOCK)
+        try:
+            files = [*files_of(place / DATABASE), *files_of(place / (DATABASE + ".new"))]
+            if had_lock and not files and not lock.is_own():
+                raise StateError(f"{place / LOCK} is not of m3, and there is no state beside it")
+            for file in files:
+                file.unlink()
+            lock.remove()
+        finally:
+            lock.close()
+    except OSError as error:
+        raise _no_access(place, error) from error
+    return [*files, place / LOCK] if had_lock else files
+
+
+def _whole(folder: Path, last: LastNumber | None, user: str = "") -> StateView:
+    """Return what is in the state, if it is all that was ever written."""
+    from m3.engine.state_db import Damaged, read_database
+
+    try:
+        kept = read_database(folder / DATABASE)
+        about = _unsealed(kept.about)
+        checkpoint = Checkpoint.from_text(kept.checkpoint)
+    except (Damaged, ValueError, StateError) as damage:
+        raise _refused(folder, DATABASE, damage) from damage
+    if last is None:
+        raise _refused(folder, LOCK, "it was removed, or emptied")
+    if last.key != about["key"]:
+        raise _refused(folder, DATABASE, f"it is another one than that of {LOCK}")
+    if last.number > checkpoint.number:
+        lost = f"it ends at checkpoint {checkpoint.number}, but {last.number} was written"
+        raise _refused(folder, DATABASE, lost)
+    return StateView(about["key"], about["name"], about["created"], kept.written, checkpoint, user)
+
+
+def _sealed(value: dict[str, Any]) -> str:
+    body = dumps(value)
+    return f"{_checksum(body)} {body}"
+
+
+def _unsealed(text: str) -> Any:
+    body = text.partition(" ")[2]
+    if text != f"{_checksum(body)} {body}":
+        raise ValueError("its checksum is wrong")
+    return loads(body)
+
+
+def _checksum(body: str) -> str:
+    return hashlib.blake2b(body.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _last_of(read: Callable[[], T], folder: Path) -> T:
+    try:
+        return read()
+    except ValueError as error:
+        raise _refused(folder, LOCK, error) from error
+
+
+def _make(folder: Path) -> None:
+    """Make the folder, if it is missing."""
+    from m3.engine.state_db import sync
+
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync(folder.parent)
+
+
+def _no_access(folder: Path, error: OSError) -> StateError:
+    where = error.filename or folder
+    return StateError(f"{where}: the state cannot be used: {error.strerror or error}")
+
+
+def _refused(folder: Path, name: str, why: object) -> StateError:
+    return StateError(
+        f"the state cannot be gone on from: {folder / name}: {why}. Restore the whole folder, or "
+        f"begin at the start with --from-start or after 'm3 state reset {folder}': what was "
+        "delivered already will be delivered again"
+    )

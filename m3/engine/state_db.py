@@ -1,0 +1,211 @@
+"""The database of a state: SQLite, one row, one writer."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from m3.errors import StateError
+
+__all__ = (
+    "Damaged",
+    "Kept",
+    "StateDatabase",
+    "create_database",
+    "files_of",
+    "now",
+    "read_database",
+    "sync",
+)
+
+SCHEMA = 1
+APPLICATION = 0x6D337374
+PATIENCE = 10.0
+
+SUFFIXES = ("", "-wal", "-shm", "-journal")
+
+
+class Damaged(Exception):
+    """The database is not as it was left; the text says what is wrong."""
+
+
+class Kept(NamedTuple):
+    """The row: what the state is, its last checkpoint, and when that was written."""
+
+    about: str
+    checkpoint: str
+    written: str
+
+
+class StateDatabase:
+    """
+    The database, open for writing.
+
+    Args:
+        path: of a database that :func:`read_database` has found whole.
+
+    Raises:
+        Damaged: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _speaking_of_damage():
+            self._connection = _connect(path)
+            _prepare(self._connection)
+        self._file = path.stat()
+
+    def read(self) -> Kept:
+        """
+        Return the row.
+
+        Raises:
+            Damaged: there is none that can be read.
+        """
+        return _read(self._connection)
+
+    def write(self, checkpoint: str) -> None:
+        """
+        Replace the checkpoint; it is durable when this returns.
+
+        Raises:
+            StateError: it was not written; the one before it stays.
+        """
+        update = "UPDATE state SET checkpoint = ?, written = ?"
+        try:
+            changed = self._connection.execute(update, (checkpoint, now())).rowcount
+        except sqlite3.Error as error:
+            raise StateError(f"{self.path}: no checkpoint can be written: {error}") from error
+        if changed != 1 or not self._is_in_place():
+            raise StateError(f"{self.path} was removed or replaced while a run was using it")
+
+    def close(self) -> None:
+        """Close it; what is in the write-ahead log goes into the file, if that can be done now."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.close()
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(self._file, self.path.stat())
+        except OSError:
+            return False
+
+
+def create_database(path: Path, about: str, checkpoint: str) -> None:
+    """
+    Make the database; after a crash on the way there is none, or all of it.
+
+    Raises:
+        StateError: it cannot be written.
+        OSError: the same.
+    """
+    beside = path.with_name(path.name + ".new")
+    for leftover in files_of(beside):
+        leftover.unlink()
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        with closing(_connect(beside)) as connection:
+            _prepare(connection)
+            _fill(connection, about, checkpoint)
+    except sqlite3.Error as error:
+        raise StateError(f"{path} cannot be written: {error}") from error
+    sync(beside)
+    beside.rename(path)
+    sync(path.parent)
+
+
+def read_database(path: Path) -> Kept:
+    """
+    Return the row without changing any file, also while a run writes.
+
+    Raises:
+        Damaged: there is none that can be read.
+    """
+    if not path.is_file():
+        raise Damaged("it is no file" if path.exists() else "it is missing")
+    if path.with_name(path.name + "-journal").exists():
+        raise Damaged("there is a journal beside it that is not of m3")
+    has_log = path.with_name(path.name + "-wal").exists()
+    uri = f"{path.absolute().as_uri()}?{'mode=ro' if has_log else 'immutable=1'}"
+    with _speaking_of_damage(), closing(_connect(uri, uri=True)) as connection:
+        return _read(connection)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of the database that are there."""
+    files = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
+    return [file for file in files if os.path.lexists(file)]
+
+
+def sync(path: Path) -> None:
+    """Block until the file or folder is on the disk."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _connect(database: Path | str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(
+        database, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=uri
+    )
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")
+
+
+def _fill(connection: sqlite3.Connection, about: str, checkpoint: str) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.execute(
+        "CREATE TABLE state (about TEXT NOT NULL, checkpoint TEXT NOT NULL, written TEXT NOT NULL)"
+    )
+    connection.execute("INSERT INTO state VALUES (?, ?, ?)", (about, checkpoint, now()))
+    connection.execute("COMMIT")
+
+
+def _read(connection: sqlite3.Connection) -> Kept:
+    with _speaking_of_damage():
+        connection.execute("BEGIN")
+        _check(connection)
+        rows = connection.execute("SELECT about, checkpoint, written FROM state").fetchall()
+        connection.execute("COMMIT")
+    if len(rows) != 1 or not all(isinstance(value, str) for value in rows[0]):
+        raise Damaged("it does not hold one checkpoint")
+    return Kept(*rows[0])
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    ((application,),) = connection.execute("PRAGMA application_id")
+    ((schema,),) = connection.execute("PRAGMA user_version")
+    if application != APPLICATION:
+        raise Damaged("it is no state of m3")
+    if schema > SCHEMA:
+        raise Damaged("it was written by a newer m3")
+    if schema != SCHEMA:
+        raise Damaged(f"it has the schema {schema}, which there never was")
+    found = connection.execute("PRAGMA integrity_check(1)").fetchall()
+    if found != [("ok",)]:
+        raise Damaged(f"SQLite says: {found[0][0]}")
+
+
+@contextmanager
+def _speaking_of_damage() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, MemoryError) as error:
+        raise Damaged(f"SQLite says: {error}") from error
+
+
+def now() -> str:
+    """Return the time as it is kept: ISO 8601, UTC, in seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
