@@ -26,7 +26,7 @@ from m3._waiting cimport Attempt, Waiting
 
 from m3._steps import FATAL as _FATAL, Aborted
 from m3._types import Failure as _Failure, Item as _Item
-from m3.errors import ShutDown
+from m3.errors import ShutDown, StateError, abridged
 
 
 cdef extern from "Python.h":
@@ -75,13 +75,20 @@ def pump(
                 raise raised()
             break
         value = m3_own(result)
-        tally.produced += 1
-        if Py_TYPE(value) == <PyObject*> Item:
-            token = Token(value.position) if ledger is None else ledger.begin(value.position)
-            value = value.value
-        elif Py_TYPE(value) == <PyObject*> Failure:
+        if Py_TYPE(value) == <PyObject*> Failure:
             refuse(value, tally, policy, ledger)
             continue
+        if ledger is not None and Py_TYPE(value) != <PyObject*> Item and ledger.needs_positions:
+            raise missing_position(value)
+        tally.produced += 1
+        if Py_TYPE(value) == <PyObject*> Item:
+            if ledger is None:
+                token = Token(value.position)
+            else:
+                ledger.pass_gate(tally)
+                token = ledger.begin(value.position)
+                ledger.last = value.position
+            value = value.value
         else:
             token = Token() if tracking else None
         first.push(value, token)
@@ -94,13 +101,24 @@ def pump(
                 pass
 
 
+cdef object missing_position(object value):
+    return StateError(
+        f"it produced an item without a position: {abridged(value)}; in a run that keeps state "
+        "a frontend with resume() yields m3.Item(value, position)"
+    )
+
+
 cdef int refuse(object failure, Tally tally, object policy, Ledger ledger) except -1:
     """Settle an item that its frontend could not read."""
-    cdef int outcome = policy(failure.error, failure.value, failure.position, None, 1)
     cdef Token token = None
+    tally.produced += 1
+    if ledger is not None:
+        ledger.pass_gate(tally)
     if ledger is not None and failure.position is not None:
         token = ledger.begin(failure.position)
         token.blame(failure.error)
+        ledger.last = failure.position
+    cdef int outcome = policy(failure.error, failure.value, failure.position, None, 1)
     tally.refused += 1
     settle(token, FAILED if outcome == FATAL else outcome, tally)
     if outcome == FATAL:
@@ -295,6 +313,11 @@ def end(Step first, Tally tally, Switch aborting):
 def abandon(Step first):
     """Settle what is in the chain as abandoned."""
     first.abandon()
+
+
+def hand_over(Step first):
+    """Hand over the batches that wait for more items, in all steps of the chain."""
+    first.finish()
 
 
 def wake(BoundedQueue inbox, Tally tally, Switch aborting):

@@ -36,6 +36,13 @@ cdef class Switch:
     cdef ParkingLot lot
 
 
+cdef class Gate:
+    cdef m3_size closed
+    cdef ParkingLot lot
+
+    cdef int await_opening(self) except -1
+
+
 cdef inline void offer(ParkingLot lot, size_t available) noexcept:
     """Unpark whom *available* units are enough for; cheap when there is nobody."""
     if m3_load(&lot.wanted) <= available:

@@ -225,3 +225,41 @@ cdef class Switch:
             elif not self.lot.park(&waiter, deadline):
                 break
         return m3_load(&self.state) != 0
+
+
+cdef class Gate:
+    """
+    Where the frontends of a run wait while it is closed; open at first.
+
+    Who passes it says before that there is one more item in flight, and looks
+    at the gate afterwards; who closes it looks at what is in flight afterwards.
+    So one of the two sees what the other did, see :func:`m3._loops.pump`.
+    """
+
+    def __cinit__(self):
+        self.lot = ParkingLot()
+
+    def close(self):
+        """Let nobody pass from now on."""
+        m3_store(&self.closed, 1)
+        m3_fence()
+
+    def open(self):
+        """Let everybody pass."""
+        m3_store(&self.closed, 0)
+        m3_fence()
+        self.lot.unpark_all()
+
+    def is_closed(self):
+        """Return whether nobody can pass."""
+        return m3_load(&self.closed) != 0
+
+    cdef int await_opening(self) except -1:
+        """Wait until it is open, or was for a moment."""
+        cdef Waiter waiter
+        self.lot.enlist(&waiter, 0)
+        if m3_load(&self.closed):
+            self.lot.park(&waiter, INFINITY)
+        else:
+            self.lot.delist(&waiter)
+        return 0

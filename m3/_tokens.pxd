@@ -1,4 +1,6 @@
-from m3._parking cimport ParkingLot, Switch
+from cpython.object cimport PyObject
+
+from m3._parking cimport Gate, ParkingLot, Switch
 from m3._queue cimport BoundedQueue
 from m3._sync cimport m3_mutex, m3_size
 
@@ -24,6 +26,7 @@ cdef class Tally:
     cdef readonly double wait_out
     cdef double due
     cdef m3_size is_asked
+    cdef m3_size held
     cdef public object errand
 
     cdef void count(self, int outcome) noexcept
@@ -37,6 +40,7 @@ cdef class Token:
     cdef object error
     cdef list parents
     cdef Ledger ledger
+    cdef size_t number
 
     cdef void hold(self, size_t count) noexcept
     cdef int blame(self, object error) except -1
@@ -45,14 +49,28 @@ cdef class Token:
 
 cdef class Ledger:
     cdef readonly BoundedQueue answers
+    cdef readonly object last
+    cdef readonly object low_mark
+    cdef public object hurry
     cdef dict open
     cdef size_t most
     cdef m3_size unanswered
     cdef ParkingLot lot
+    cdef bint is_answering
+    cdef readonly bint needs_positions
+    cdef Gate gate
+    cdef Switch aborting
+    cdef PyObject** done
+    cdef size_t begun
+    cdef size_t low
+    cdef m3_size released
 
     cdef Token begin(self, object position)
     cdef int end(self, Token token, int outcome) except -1
+    cdef size_t count_held_up(self) noexcept
+    cdef void mark_done(self, Token token) noexcept
     cdef bint await_turn(self, Switch stopping) except -1
+    cdef int pass_gate(self, Tally tally) except -1
 
 
 cdef inline int settle(Token token, int outcome, Tally tally) except -1:

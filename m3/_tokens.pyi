@@ -3,6 +3,7 @@ from typing import Any, Final, Self
 
 from typing_extensions import disjoint_base
 
+from m3._parking import Gate, Switch
 from m3._queue import BoundedQueue
 
 __pyx_capi__: dict[str, object]
@@ -25,6 +26,8 @@ class Tally:
     wait_in: float
     wait_out: float
     errand: Callable[[], object] | None
+    @property
+    def in_flight(self) -> int: ...
     def ask(self) -> None: ...
 
 @disjoint_base
@@ -35,10 +38,25 @@ class Token:
 @disjoint_base
 class Ledger:
     answers: BoundedQueue[tuple[Any, int, BaseException | None]]
-    def __init__(self, most: int) -> None: ...
+    last: Any
+    low_mark: Any
+    hurry: Callable[[], object] | None
+    needs_positions: bool
+    def __init__(
+        self,
+        most: int,
+        *,
+        answering: bool = True,
+        marking: bool = False,
+        needs_positions: bool = False,
+        gate: Gate | None = None,
+        aborting: Switch | None = None,
+    ) -> None: ...
     @property
     def is_open(self) -> bool: ...
+    def advance(self) -> int: ...
     def wake(self) -> None: ...
     def answered(self) -> None: ...
+    def release(self, count: int) -> None: ...
     def give_up(self) -> None: ...
     def await_answers(self) -> None: ...

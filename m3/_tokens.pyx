@@ -13,10 +13,22 @@ A frontend that wants to know what became of its items has a ledger, and each
 of its items with a position a token that is in it until the item has ended.
 """
 
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.math cimport INFINITY
+from libc.stdlib cimport calloc, free
 
 from m3._parking cimport Waiter
-from m3._sync cimport m3_add, m3_fence, m3_load, m3_lock, m3_mutex_init, m3_store, m3_unlock
+from m3._sync cimport (
+    m3_add,
+    m3_fence,
+    m3_load,
+    m3_lock,
+    m3_mutex_init,
+    m3_own,
+    m3_store,
+    m3_unlock,
+)
 
 
 cdef object MISSING = object()
@@ -33,6 +45,12 @@ cdef class Tally:
 
     def __cinit__(self):
         self.due = INFINITY
+
+    @property
+    def in_flight(self):
+        """How many of the items that it has counted as produced are neither ended nor held."""
+        cdef long long ended = self.delivered + self.dropped + self.dead_lettered
+        return self.produced - ended - self.failed - self.abandoned - <long long> m3_load(&self.held)
 
     def ask(self):
         """Have the worker call its errand before its next item; see :func:`m3._loops.wake`."""
@@ -105,52 +123,128 @@ cdef Token joint_token(list parents, Py_ssize_t count):
 
 cdef class Ledger:
     """
-    The items of one frontend that it was not told about yet.
+    The items of one frontend's worker, from when they are produced until they are done with.
 
-    An item is *open* until all that was made from it has ended.  Then it waits
-    in ``answers``, as (position, outcome, error), until the frontend was told.
+    An item is *open* until all that was made from it has ended.  If the
+    frontend is to be told, it then waits in ``answers``, as (position, outcome,
+    error).  If the lowest contiguous mark is wanted, the item is marked as done:
+    all items up to :attr:`low_mark` are.
 
     Args:
-        most: so many may be open or wait; the frontend then waits, too.
+        most: so many may be open, unanswered or beyond the mark; then the
+            frontend waits, too.
+        answering: keep answers.
+        marking: keep the mark.
+        needs_positions: refuse items without a position.
+        gate: the frontend waits at it while it is closed; None for none.
+        aborting: when it is on, nothing is marked any more: how an item ends then
+            says nothing about whether it is done.
+
+    Attributes:
+        last: the position of the last item that was let through.
+        low_mark: the position of the last item that is done with all before it.
+        hurry: called when half of *most* is reached; it may be None.
     """
 
-    def __init__(self, size_t most):
+    def __init__(
+        self, size_t most, *, bint answering=True, bint marking=False,
+        bint needs_positions=False, Gate gate=None, Switch aborting=None,
+    ):
         self.answers = BoundedQueue()
         self.open = {}
         self.most = most
         self.lot = ParkingLot()
+        self.is_answering = answering
+        self.needs_positions = needs_positions
+        self.gate = gate
+        self.aborting = aborting
+        if marking:
+            self.done = <PyObject**> calloc(most, sizeof(PyObject*))
+            if self.done == NULL:
+                raise MemoryError(f"no memory for the marks of {most} items")
+
+    def __dealloc__(self):
+        cdef size_t index
+        if self.done == NULL:
+            return
+        for index in range(self.most):
+            Py_XDECREF(self.done[index])
+        free(self.done)
 
     @property
     def is_open(self):
-        """Whether some items are still on their way."""
+        """Whether some items that are to be answered are still on their way."""
         return bool(self.open)
 
     cdef Token begin(self, object position):
         """Return the token of a new item."""
         cdef Token token = Token(position)
+        if not self.is_answering and self.done == NULL:
+            return token
         token.ledger = self
-        m3_add(&self.unanswered, 1)
-        self.open[token] = None
+        token.number = self.begun
+        self.begun += 1
+        if self.is_answering:
+            m3_add(&self.unanswered, 1)
+            self.open[token] = None
+        if self.count_held_up() == self.most // 2 and self.hurry is not None:
+            self.hurry()
         return token
+
+    cdef size_t count_held_up(self) noexcept:
+        """Return how many items are open, unanswered or beyond the mark."""
+        cdef size_t unmarked = 0 if self.done == NULL else self.begun - m3_load(&self.released)
+        return max(unmarked, m3_load(&self.unanswered))
 
     cdef int end(self, Token token, int outcome) except -1:
         """The item has ended; it is answered, unless that was done by :meth:`give_up`."""
-        if self.open.pop(token, MISSING) is not MISSING:
+        if self.done != NULL:
+            self.mark_done(token)
+        if self.is_answering and self.open.pop(token, MISSING) is not MISSING:
             self.answers.put((token.position, outcome, token.error))
         return 0
+
+    cdef void mark_done(self, Token token) noexcept:
+        if self.aborting is not None and m3_load(&self.aborting.state):
+            return
+        Py_INCREF(token.position)
+        m3_store(<m3_size*> &self.done[token.number % self.most], <size_t> <void*> token.position)
+
+    def advance(self):
+        """Move the mark over all that is done; return over how many items.  For one thread."""
+        cdef size_t first = self.low
+        cdef m3_size* place = <m3_size*> &self.done[self.low % self.most]
+        while m3_load(place):
+            self.low_mark = m3_own(<PyObject*> m3_load(place))
+            m3_store(place, 0)
+            self.low += 1
+            place = <m3_size*> &self.done[self.low % self.most]
+        return self.low - first
 
     cdef bint await_turn(self, Switch stopping) except -1:
         """Wait until one more item may be produced; false if *stopping* is on before."""
         cdef Waiter waiter
-        while m3_load(&self.unanswered) >= self.most:
+        while self.count_held_up() >= self.most:
             if m3_load(&stopping.state):
                 return False
             self.lot.enlist(&waiter, 0)
-            if m3_load(&self.unanswered) >= self.most and not m3_load(&stopping.state):
+            if self.count_held_up() >= self.most and not m3_load(&stopping.state):
                 self.lot.park(&waiter, INFINITY)
             else:
                 self.lot.delist(&waiter)
         return True
+
+    cdef int pass_gate(self, Tally tally) except -1:
+        """Wait at the gate with an item that counts as produced, but not as in flight."""
+        if self.gate is None:
+            return 0
+        m3_fence()
+        while m3_load(&self.gate.closed):
+            m3_store(&tally.held, 1)
+            self.gate.await_opening()
+            m3_store(&tally.held, 0)
+            m3_fence()
+        return 0
 
     def wake(self):
         """Wake a frontend that waits, to look whether it is to stop."""
@@ -159,6 +253,13 @@ cdef class Ledger:
     def answered(self):
         """Take note that the frontend was told about one item."""
         m3_add(&self.unanswered, <size_t> -1)
+        m3_fence()
+        if m3_load(&self.lot.waiting):
+            self.lot.unpark_all()
+
+    def release(self, size_t count):
+        """Take note that the mark, as it was moved over *count* items, is kept."""
+        m3_add(&self.released, count)
         m3_fence()
         if m3_load(&self.lot.waiting):
             self.lot.unpark_all()

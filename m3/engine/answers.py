@@ -5,9 +5,8 @@ from typing import Any
 
 from m3._tokens import DELIVERED, DROPPED, Ledger
 from m3.errors import AbandonedError, ShutDown
-from m3.stages import Frontend
 
-__all__ = ("Answers", "wants_answers")
+__all__ = ("MOST_UNANSWERED", "Answers")
 
 MOST_UNANSWERED = 65_536
 """So many items of a frontend may be on their way or wait for its answer; then it waits, too."""
@@ -15,25 +14,27 @@ MOST_UNANSWERED = 65_536
 AT_ONCE = 256
 
 
-def wants_answers(frontend: Any) -> bool:
-    """Return whether *frontend* has an ``ack`` or ``nack`` of its own."""
-    if isinstance(frontend, Frontend):
-        kind = type(frontend)
-        return kind.ack is not Frontend.ack or kind.nack is not Frontend.nack
-    return callable(getattr(frontend, "ack", None)) or callable(getattr(frontend, "nack", None))
-
-
 class Answers:
     """
     Calls the ``ack`` and ``nack`` of one frontend, for each of its items once.
 
     Args:
-        frontend: an instance that :func:`wants_answers`.
+        frontend: an instance that has one of the two.
+        ledger: of its items.
+        confirm: blocks until what was settled before is durable; returns why it is not.
         fail: called with what they raise; the further answers are given all the same.
     """
 
-    def __init__(self, frontend: Any, *, fail: Callable[[BaseException], None]) -> None:
-        self.ledger = Ledger(MOST_UNANSWERED)
+    def __init__(
+        self,
+        frontend: Any,
+        ledger: Ledger,
+        *,
+        confirm: Callable[[], Exception | None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.ledger = ledger
+        self._confirm = confirm
         self._ack: Callable[[Any], object] = getattr(frontend, "ack", _ignore)
         self._nack: Callable[[Any, BaseException], object] = getattr(frontend, "nack", _ignore)
         self._fail = fail
@@ -45,9 +46,10 @@ class Answers:
                 answers = self.ledger.answers.get_many(AT_ONCE)
             except ShutDown:
                 return
+            problem = self._confirm()
             for position, outcome, error in answers:
                 try:
-                    self._answer(position, outcome, error)
+                    self._answer(position, outcome, error, problem)
                 except BaseException as raised:
                     self._fail(raised)
                 finally:
@@ -58,11 +60,18 @@ class Answers:
         self.ledger.await_answers()
         self.ledger.answers.shutdown()
 
-    def _answer(self, position: Any, outcome: int, error: BaseException | None) -> None:
-        if outcome in (DELIVERED, DROPPED):
+    def _answer(
+        self,
+        position: Any,
+        outcome: int,
+        error: BaseException | None,
+        problem: Exception | None,
+    ) -> None:
+        if outcome == DROPPED or (outcome == DELIVERED and problem is None):
             self._ack(position)
-        else:
-            self._nack(position, error or AbandonedError("the run ended before it was delivered"))
+            return
+        why = error or problem or AbandonedError("the run ended before it was delivered")
+        self._nack(position, why)
 
 
 def _ignore(*_: Any) -> None:

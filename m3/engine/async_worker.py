@@ -22,6 +22,7 @@ from m3._steps import Aborted, Manual, Step
 from m3._tokens import ABANDONED, DELIVERED, DROPPED, Token
 from m3._types import DROP
 from m3._waiting import Attempt
+from m3.engine.errands import Errands
 from m3.engine.failures import Judge
 from m3.engine.pools import Pool
 from m3.engine.runtime import Runtime
@@ -42,6 +43,7 @@ class AsyncWork:
         step: counts the stage's items and settles those that end in it.
         judge: decides which items are tried again.
         following: gets the results; None for a backend.
+        errands: calls that others want made in the loop's thread.
         name: of the worker.
     """
 
@@ -54,6 +56,7 @@ class AsyncWork:
         step: Manual,
         judge: Judge,
         following: Step | None,
+        errands: Errands,
         name: str,
     ) -> None:
         self._pool = pool
@@ -61,6 +64,7 @@ class AsyncWork:
         self._runtime = runtime
         self._step = step
         self._judge = judge
+        self._errands = errands
         self._following = following
         self._name = name
         self._handle = self._expand if shape_of(pool.head) is Shape.ASYNC_EXPAND else self._call
@@ -92,6 +96,8 @@ class AsyncWork:
         self._changed = asyncio.Event()
         self._sender = Sender(self._loop, self._runtime, name=f"{self._name}-sender")
         on_abort(self._abort)
+        self._errands.wake = self._look_for_errands
+        self._errands.do()
         try:
             feeder = self._runtime.spawn(self._feed, f"{self._name}-feeder")
             await self._input_ended.wait()
@@ -126,6 +132,10 @@ class AsyncWork:
         self._slots.release()
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             self._loop.call_soon_threadsafe(self._cancel)
+
+    def _look_for_errands(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: the worker looks itself
+            self._loop.call_soon_threadsafe(self._errands.do)
 
     # -- in the event loop
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 from m3._loops import close, discard
 from m3._tokens import Tally
 from m3.engine.at_exit import forget, watch
+from m3.engine.checkpoints import Checkpoints, needs_rounds
 from m3.engine.failures import Failures
 from m3.engine.letterbox import Letterbox, letterbox_of
 from m3.engine.limits import FailureLimits
@@ -25,7 +26,7 @@ from m3.engine.pools import Layout, lay_out, needs_tokens
 from m3.engine.report import Report, State
 from m3.engine.results import Results
 from m3.engine.runtime import Runtime
-from m3.engine.summary import summarize
+from m3.engine.summary import count, summarize
 from m3.engine.untold import keep_untold, take_untold, tell
 from m3.engine.validation import validate
 from m3.engine.workers import Worker, staff
@@ -57,6 +58,8 @@ class Engine:
         self.stopping = self.runtime.switch()
         self.aborting = self.runtime.switch()
         self.tracking = needs_tokens(plan)
+        self.has_rounds = needs_rounds(plan)
+        self.wants_positions = plan.state is not None or plan.dead_letters is not None
         self._winding_down = self.runtime.switch()
         self._ended = self.runtime.switch()
         self._prepared = self.runtime.queue(0)
@@ -68,6 +71,7 @@ class Engine:
         self._state: State = "created"
         self.failures = Failures()
         self.letters: Letterbox | None = None
+        self.checkpoints: Checkpoints | None = None
         self._at_abort: list[Callable[[], object]] = []
         self._leftovers = Tally()
         self._tallies = [self._leftovers]
@@ -228,7 +232,7 @@ class Engine:
         return summarize(
             self.plan,
             workers=self._workers,
-            tallies=self._tallies,
+            counts=self.counts(),
             state=self.state,
             errors=tuple(self.failures.errors),
             item_errors=tuple(self.failures.item_errors),
@@ -278,6 +282,8 @@ class Engine:
             self._at_work -= 1
             if self._at_work == 0:
                 self._abandon_leftovers()
+                if self.checkpoints is not None:
+                    self.checkpoints.end()
 
     def at_abort(self, function: Callable[[], object]) -> None:
         """Call *function* once when the run is over; at once if it is."""
@@ -288,6 +294,24 @@ class Engine:
     def has_failed(self) -> bool:
         """Return whether the run has failed or was given up."""
         return bool(self.failures.errors) or self.aborting.is_on()
+
+    def has_stopped_early(self) -> bool:
+        """Return whether the run ends before the end of its input."""
+        return self.stopping.is_on()
+
+    def confirm(self) -> Exception | None:
+        """Block until what was settled before the call is durable; return why it is not."""
+        if self.checkpoints is not None:
+            return self.checkpoints.confirm()
+        return self.letters.confirm() if self.letters is not None else None
+
+    def counts(self) -> dict[str, int]:
+        """Return how many items were produced, and what became of them so far."""
+        return count(self.tallies())
+
+    def tallies(self) -> list[Tally]:
+        """Return everything that counts items."""
+        return [*self._tallies, *(it for worker in self._workers for it in worker.work.tallies)]
 
     # -- the beginning
 
@@ -307,9 +331,14 @@ class Engine:
             self._layout = lay_out(self.plan, self.runtime, collect=collect, aborting=self.aborting)
             self.limits = FailureLimits(self.plan, self._layout.pools, self._workers)
             if self._set_up([staff(pool, self) for pool in reversed(self._layout.pools)]):
+                if self.has_rounds:
+                    self.checkpoints = Checkpoints(self, self._workers)
+                    self.checkpoints.begin()
                 for worker in self._workers:
                     worker.may_work = True
                     worker.go.turn_on()
+                if self.checkpoints is not None:
+                    self.checkpoints.start()
                 return
         except BaseException:
             self._undo_setup()
@@ -356,12 +385,12 @@ class Engine:
         self._abort()
         try:
             for worker in reversed(self._workers):
-                worker.go.turn_on()
+                worker.let_go()
                 if worker.thread is not None:
                     worker.thread.join(self._time_left())
         finally:
             for worker in self._workers:
-                worker.go.turn_on()
+                worker.let_go()
                 worker.close()
             self._give_up()
             self._close_books()
@@ -457,6 +486,8 @@ class Engine:
                 self.failures.hung = hung
         for worker in self._workers:
             worker.work.give_up_items()
+        if self.checkpoints is not None:
+            self.checkpoints.give_up()
         self._ended.turn_on()
 
     def _close_books(self) -> None:
@@ -464,11 +495,21 @@ class Engine:
             if self.stopped():
                 return
             self._abandon_leftovers()
+            self._close_stores()
             self._ended_at = self.runtime.monotonic(), self.runtime.process_time()
             failures = self.failures.all()
             self._state = "failed" if failures else "finished"
             keep_untold(self, self.plan.name, failures)
         forget(self)
+
+    def _close_stores(self) -> None:
+        try:
+            if self.checkpoints is not None:
+                self.checkpoints.close()
+            if self.letters is not None:
+                self.letters.close()
+        except Exception as error:
+            self.failures.add(StageError(error, stage="dead letters", worker=0))
 
     def _abandon_leftovers(self) -> None:
         """Settle what nobody will take any more; the caller holds the lock."""
@@ -482,6 +523,8 @@ class Engine:
         for worker in self._workers:
             if worker.thread is not None and not self.failures.hung:
                 worker.thread.join()
+        if self.checkpoints is not None and not self.failures.hung:
+            self.checkpoints.join()
 
     def _elapsed(self) -> tuple[float, float]:
         wall, cpu = self._ended_at or (self.runtime.monotonic(), self.runtime.process_time())

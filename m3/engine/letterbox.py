@@ -86,6 +86,14 @@ class Letterbox:
             if self._store is not None:
                 self._store.commit()
 
+    def confirm(self) -> Exception | None:
+        """Make durable what was put; return why that cannot be done."""
+        try:
+            self.commit()
+        except Exception as error:
+            return error
+        return None
+
     def mark(self) -> Any:
         """Make durable what was put, and return where the store stands; None if it is not open."""
         with self._lock:

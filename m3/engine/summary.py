@@ -9,16 +9,24 @@ from m3.engine.report import Report, StageReport, State
 from m3.engine.workers import Worker
 from m3.errors import HungWorkerError, StageError
 
-__all__ = ("summarize",)
+__all__ = ("count", "summarize")
 
 OUTCOMES = ("delivered", "dropped", "dead_lettered", "failed", "abandoned")
+
+
+def count(tallies: Iterable[Tally]) -> dict[str, int]:
+    """Return how many items were produced, and what became of them."""
+    every = list(tallies)
+    # In this order, so that no item is seen at its end and not at its beginning.
+    ended = {name: sum(getattr(tally, name) for tally in every) for name in OUTCOMES}
+    return {"produced": sum(tally.produced for tally in every), **ended}
 
 
 def summarize(
     plan: Plan,
     *,
     workers: Sequence[Worker],
-    tallies: Sequence[Tally],
+    counts: dict[str, int],
     state: State,
     errors: tuple[StageError, ...],
     item_errors: tuple[StageError, ...],
@@ -27,10 +35,9 @@ def summarize(
     elapsed: tuple[float, float],
     now: float,
 ) -> Report:
-    """Return the report of a run from what its workers, and *tallies* beside them, counted."""
-    every = [*tallies, *(tally for worker in workers for tally in worker.work.tallies)]
-    counts = {name: sum(getattr(tally, name) for tally in every) for name in OUTCOMES}
-    produced = sum(tally.produced for tally in every)
+    """Return the report of a run from what its workers did, and the *counts* of its items."""
+    produced = counts["produced"]
+    counts = {name: counts[name] for name in OUTCOMES}
     in_flight = produced - sum(counts.values())
     if state == "failed" and hung:
         # What the hung workers hold will not be delivered by this run.

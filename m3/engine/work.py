@@ -4,15 +4,18 @@ import inspect
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
-from m3._loops import abandon, end, pump, serve, serve_ordered
+from m3._loops import abandon, end, hand_over, pump, serve, serve_ordered, wake
 from m3._order import Collect
 from m3._parking import Switch
 from m3._queue import BoundedQueue
 from m3._steps import Aborted, Broadcast, Call, Consume, Deliver, Expand, Gather, Manual, Send, Step
-from m3._tokens import Tally
-from m3.engine.answers import Answers, wants_answers
+from m3._tokens import Ledger, Tally
+from m3.engine.answers import MOST_UNANSWERED, Answers
+from m3.engine.delivery import is_told
+from m3.engine.errands import Errands
 from m3.engine.failures import Failures, Judge
 from m3.engine.limits import FailureLimits
 from m3.engine.plan import StageSpec
@@ -38,6 +41,8 @@ class Run(Protocol):
     failures: Failures
     letters: Letterbox | None
     tracking: bool
+    has_rounds: bool
+    wants_positions: bool
 
     def prepared(self, worker: Any) -> None:
         """Take note that the setup of *worker* is over, well or not."""
@@ -60,6 +65,9 @@ class Run(Protocol):
     def has_failed(self) -> bool:
         """Return whether the run has failed or was given up."""
 
+    def confirm(self) -> Exception | None:
+        """Block until what was settled is durable; return why it is not."""
+
 
 class Work:
     """
@@ -71,6 +79,11 @@ class Work:
         tally: what became of items in the chain.
         tallies: that one, and a further one of an async stage.
         interrupt: on when a frontend is to end; wakes it.
+        errands: calls that others want made in the worker's thread.
+        ledger: the items of a frontend that it is to be told about, or that are
+            to be done again by a later run; None if there is no need for one.
+        unreleased: how many items the mark of the ledger was moved over since
+            the last checkpoint.
         answers: tell a frontend what became of its items; None if it does not care.
         answering: the thread in which they are given.
     """
@@ -81,6 +94,9 @@ class Work:
         self.tally = Tally()
         self.tallies = [self.tally]
         self.interrupt = run.runtime.switch()
+        self.errands = Errands(run.runtime)
+        self.ledger: Ledger | None = None
+        self.unreleased = 0
         self.answers: Answers | None = None
         self.answering: threading.Thread | None = None
         self._is_producing = False
@@ -106,6 +122,7 @@ class Work:
             first, work = self._step(self._pool.head, after), self._serve
         else:
             first, work = after, self._serve_ordered
+        self._first = first
         try:
             work(first)
             end(first, self.tally, self._run.aborting)
@@ -118,8 +135,16 @@ class Work:
     def end_input(self) -> None:
         """Wake a frontend, for it is to end."""
         self.interrupt.turn_on()
-        if self.answers is not None:
-            self.answers.ledger.wake()
+        if self.ledger is not None:
+            self.ledger.wake()
+
+    def holds_batches(self) -> bool:
+        """Return whether some of its steps gather batches."""
+        return any(isinstance(step, Gather) for step in self.steps.values())
+
+    def hand_over_batches(self) -> None:
+        """Hand over the batches that still wait for more items; for the worker's own thread."""
+        hand_over(self._first)
 
     def await_answers(self) -> None:
         """Wait until a frontend was told what became of all of its items."""
@@ -129,12 +154,12 @@ class Work:
 
     def has_open_items(self) -> bool:
         """Return whether what became of some items of a frontend is not known yet."""
-        return self.answers is not None and self.answers.ledger.is_open
+        return self.ledger is not None and self.ledger.is_open
 
     def give_up_items(self) -> None:
         """Answer for the items of a frontend that are still on their way as abandoned."""
-        if self.answers is not None:
-            self.answers.ledger.give_up()
+        if self.ledger is not None:
+            self.ledger.give_up()
 
     # -- the chain
 
@@ -208,8 +233,11 @@ class Work:
 
     def _produce(self, first: Step) -> None:
         frontend = self.instances[self._pool.head.name]
-        if wants_answers(frontend):
-            self.answers = Answers(frontend, fail=self._answer_failed)
+        if is_told(frontend):
+            self.ledger = self.ledger or Ledger(MOST_UNANSWERED)
+            self.answers = Answers(
+                frontend, self.ledger, confirm=self._run.confirm, fail=self._answer_failed
+            )
             self.answering = self._run.runtime.spawn(self.answers.give, f"{self._name}-answers")
         stop = getattr(frontend, "stop", None)
         if not callable(stop) or getattr(stop, "__func__", None) is Frontend.stop:
@@ -248,8 +276,7 @@ class Work:
         try:
             items = _as_iterator(frontend)
             try:
-                ledger = self.answers.ledger if self.answers is not None else None
-                pump(items, first, self.tally, judge, run.stopping, run.tracking, ledger)
+                pump(items, first, self.tally, judge, run.stopping, run.tracking, self.ledger)
             finally:
                 if inspect.isgenerator(items) and items is not frontend:
                     items.close()
@@ -264,6 +291,7 @@ class Work:
         return StageError(error, stage=self._pool.head.name, worker=self._number)
 
     def _serve(self, first: Step) -> None:
+        self._take_errands()
         serve(self._inbox, first, self.tally, self._run.aborting)
 
     def _serve_ordered(self, after: Step) -> None:
@@ -271,6 +299,8 @@ class Work:
         first = self._step(self._pool.head, collected)
         sequencer = self._pool.sequencer
         assert sequencer is not None
+        self._first = first
+        self._take_errands()
         try:
             serve_ordered(
                 self._inbox, first, self.tally, self._run.aborting, sequencer, collected, after
@@ -280,6 +310,11 @@ class Work:
             raise
         else:
             end(first, self.tally, self._run.aborting)
+
+    def _take_errands(self) -> None:
+        self.tally.errand = self.errands.do
+        self.errands.wake = partial(wake, self._inbox, self.tally, self._run.aborting)
+        self.tally.ask()
 
     def _serve_async(self, following: Step) -> None:
         from m3.engine.async_worker import AsyncWork
@@ -298,6 +333,7 @@ class Work:
             step=step,
             judge=judge,
             following=None if spec.kind == "backend" else following,
+            errands=self.errands,
             name=self._name,
         ).run(self._run.at_abort)
 

@@ -16,12 +16,13 @@ from typing import Any
 
 from m3._queue import Producer
 from m3._steps import Aborted
+from m3.engine.errands import Errands
 from m3.engine.plan import StageSpec
 from m3.engine.pools import Pool
 from m3.engine.shape import make_instance
 from m3.engine.work import Run, Work
 from m3.errors import CleanupError, HungWorkerError, SetupError, StageError
-from m3.stages import Stage
+from m3.stages import Frontend, Stage
 
 __all__ = ("Worker", "staff")
 
@@ -34,6 +35,7 @@ class Worker:
         pool: the pool it belongs to.
         number: its number in the pool, from 0.
         work: what it does with items, and the counts of that.
+        opening: what is to be done in its thread after all setups and before the work.
         go: on when it may work, or must clean up.
         may_work: which of the two.
         is_prepared: its setup is over, well or not.
@@ -50,6 +52,7 @@ class Worker:
         self.pool = pool
         self.number = number
         self.work = Work(self.name, pool, number, run)
+        self.opening = Errands(run.runtime)
         self.go = run.runtime.switch()
         self.may_work = False
         self.is_prepared = False
@@ -63,6 +66,11 @@ class Worker:
         self._run = run
         self._set_up: list[tuple[StageSpec, Any]] = []
         self._producers: list[Producer] = [queue.producer() for queue in pool.outlets]
+
+    @property
+    def errands(self) -> Errands:
+        """What is to be done in its thread between two items, and at the end."""
+        return self.work.errands
 
     @property
     def name(self) -> str:
@@ -79,6 +87,8 @@ class Worker:
         finally:
             self.is_prepared = True
             self._run.prepared(self)
+        if self._run.has_rounds:
+            self.opening.serve()
         self.go.wait()
         try:
             if self.may_work:
@@ -87,20 +97,30 @@ class Worker:
             self.close()
             self._run.all_passed_on()
         self.is_answering = True
+        if self._run.has_rounds:
+            self.errands.serve()
         self.work.await_answers()
         self.is_answering = False
         self._clean_up()
         self.cpu = self._run.runtime.thread_time()
 
+    def let_go(self) -> None:
+        """Have it clean up, if it was set up, for the run does not begin."""
+        self.opening.release()
+        self.errands.release()
+        self.go.turn_on()
+
     def hangs(self) -> bool:
         """Return whether it should have ended, or be set up, and is not."""
         is_waiting = self.is_prepared and not self.go.is_on()
-        is_waiting = is_waiting or (self.is_answering and self.work.has_open_items())
+        is_waiting = is_waiting and (self.opening.is_idle or not self._run.has_rounds)
+        is_ending = self.errands.is_idle or self.work.has_open_items()
+        is_waiting = is_waiting or (self.is_answering and is_ending)
         return self.thread is not None and not self.has_ended and not is_waiting
 
     def hung_error(self) -> HungWorkerError:
         """Return the error that says where it hangs."""
-        thread = self.work.answering if self.is_answering else self.thread
+        thread = (self.is_answering and self.work.answering) or self.thread
         frame = sys._current_frames().get(thread.ident or 0) if thread else None
         stack = "".join(traceback.format_stack(frame)) if frame else "  (it has just ended)\n"
         return HungWorkerError(stage=self.pool.head.name, worker=self.number, stack=stack)
@@ -116,6 +136,8 @@ class Worker:
         for spec in self.pool.specs:
             try:
                 instance = make_instance(spec)
+                if isinstance(instance, Frontend):
+                    instance.wants_positions = self._run.wants_positions
                 _call_if_there(instance, "setup")
             except BaseException as error:
                 self.setup_error = SetupError(error, stage=spec.name, worker=self.number)

@@ -1,0 +1,438 @@
+"""
+Checkpoints: when they are made, and in which order things become durable.
+
+A *round* is, in this order:
+
+1. every backend commits, in its worker's thread, and says where it stands;
+2. the checkpoint, with the positions of the frontends and those marks, is
+   committed by a transactional backend together with its data, if there is
+   one, and written into the state;
+3. the frontends are told what became of their items.
+
+Where all backends can go back to a mark, the round is *aligned*: before it the
+frontends are held at a gate until nothing is in flight, so that what the
+backends hold is exactly what the positions say.  Elsewhere the positions are
+the lowest below which everything is done, taken before the backends commit.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from m3._parking import Gate, Switch
+from m3._tokens import Ledger, Tally
+from m3.engine.answers import MOST_UNANSWERED
+from m3.engine.delivery import (
+    LEVELS,
+    can_go_back,
+    commits,
+    is_told,
+    is_transactional,
+    levels,
+    overrides,
+    resumes,
+)
+from m3.engine.errands import Errand
+from m3.engine.letterbox import Letterbox
+from m3.engine.plan import Plan
+from m3.engine.runtime import Runtime
+from m3.engine.state import Checkpoint, StateStore
+from m3.engine.workers import Worker
+from m3.errors import AbandonedError, StageError, StateError
+from m3.stages import Backend
+
+__all__ = ("Checkpoints", "needs_rounds")
+
+SHARE = 10
+"""A round that took so long is followed by no other for so many times as long."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.0002, 0.005
+"""Seconds between two looks at what is still in flight, in an aligned round."""
+
+LETTERS = "dead letters"
+"""Among the marks, that of the dead letters."""
+
+
+def needs_rounds(plan: Plan) -> bool:
+    """Return whether a run of *plan* has to have its backends commit while it lasts."""
+    is_one_told = any(is_told(spec.target) for spec in plan.frontends)
+    return plan.state is not None or (
+        is_one_told and any(commits(spec.target) for spec in plan.backends)
+    )
+
+
+class Run(Protocol):
+    """What checkpoints need of the engine that makes them."""
+
+    plan: Plan
+    runtime: Runtime
+    aborting: Switch
+    letters: Letterbox | None
+
+    def fail(self, failure: StageError) -> None:
+        """End the run because of *failure*."""
+
+    def counts(self) -> dict[str, int]:
+        """Return what became of the items so far."""
+
+    def tallies(self) -> list[Tally]:
+        """Return everything that counts items."""
+
+    def has_stopped_early(self) -> bool:
+        """Return whether the run ends before the end of its input."""
+
+
+class Member(NamedTuple):
+    """A stage's instance in one worker."""
+
+    key: str
+    worker: Worker
+    instance: Any
+
+
+class Checkpoints:
+    """
+    Makes checkpoints while a run lasts, in a thread of its own.
+
+    Args:
+        run: the engine.
+        workers: all of its workers, set up.
+
+    Raises:
+        StateError: the state cannot be gone on from.
+    """
+
+    def __init__(self, run: Run, workers: list[Worker]) -> None:
+        self._run = run
+        self._workers = workers
+        self._gate = Gate()
+        self._store: StateStore | None = None
+        self._base = Checkpoint()
+        self._last = Checkpoint()
+        self._bell = threading.Event()
+        self._turn = threading.Condition()
+        self._begun = self._completed = 0
+        self._error: Exception | None = None
+        self._is_ending = False
+        self._over = run.runtime.switch()
+        self._errands: list[Errand] = []
+        self._thread: threading.Thread | None = None
+        self._is_begun = self._is_aligned = False
+        self._settled = -1
+
+    # -- the beginning
+
+    def begin(self) -> None:
+        """
+        Have all stages go back to the last checkpoint, and write the first one.
+
+        Blocks until that is done, in the workers' threads.
+        """
+        plan = self._run.plan
+        self._frontends = self._members("frontend")
+        self._backends = self._members("backend")
+        self._committing = [each for each in self._backends if commits(each.instance)]
+        instances = {name: it for each in self._workers for name, it in each.work.instances.items()}
+        found = levels(plan, instances)
+        is_replayed = all(each.level != LEVELS[0] for each in found[: len(plan.frontends)])
+        if plan.state is not None and is_replayed:
+            self._store = StateStore(plan.state, name=plan.name)
+            self._is_aligned = bool(self._backends) and all(
+                each.level == LEVELS[-1] for each in found[len(plan.frontends) :]
+            )
+            self._go_back()
+        self._make_ledgers()
+        if self._store is not None:
+            self._write(self._sources(), self._commit_all())
+        for worker in self._workers:
+            worker.opening.release()
+
+    def start(self) -> None:
+        """Begin to make rounds."""
+        self._is_begun = True
+        self._thread = self._run.runtime.spawn(self._live, "m3-checkpoints")
+
+    def _members(self, kind: str) -> list[Member]:
+        return [
+            Member(f"{spec.name}/{worker.number}", worker, worker.work.instances[spec.name])
+            for worker in self._workers
+            for spec in worker.pool.specs
+            if spec.kind == kind
+        ]
+
+    @property
+    def _transactional(self) -> list[Member]:
+        return [each for each in self._backends if is_transactional(each.instance)]
+
+    def _go_back(self) -> None:
+        """Have every stage go back to where the last checkpoint is."""
+        assert self._store is not None
+        self._base = self._last = self._latest(self._store)
+        if not self._store.is_new:
+            self._check_parts(self._base)
+        if self._run.letters is not None:
+            self._run.letters.commits_itself = False
+            if not self._store.is_new:
+                self._run.letters.resume(self._base.sinks.get(LETTERS))
+        for each in self._frontends:
+            if resumes(each.instance):
+                self._ask(each, partial(each.instance.resume, self._base.sources.get(each.key)))
+        for each in self._backends:
+            if not is_transactional(each.instance) and can_go_back(each.instance):
+                self._ask(each, partial(each.instance.resume, self._base.sinks.get(each.key)))
+
+    def _latest(self, store: StateStore) -> Checkpoint:
+        """Return the last checkpoint: that of the state, or the one that all data stand at."""
+        committed = []
+        for each in self._transactional:
+            text = self._ask(each, partial(each.instance.committed, store.key))
+            committed.append(Checkpoint() if text is None else Checkpoint.from_text(text))
+        latest = min(committed, key=lambda it: it.number, default=store.checkpoint)
+        if committed and latest.number < store.checkpoint.number:
+            raise StateError(
+                f"the state is at checkpoint {store.checkpoint.number}, the data of the backend "
+                f"at {latest.number}: they were replaced or restored; restore both, or begin at "
+                "the start with --from-start and empty data"
+            )
+        return latest
+
+    def _check_parts(self, checkpoint: Checkpoint) -> None:
+        """Refuse a checkpoint of other stages than there are."""
+        sources = {each.key for each in self._frontends if resumes(each.instance)}
+        sinks = {each.key for each in self._committing if not is_transactional(each.instance)}
+        marks = checkpoint.sinks.keys() - {LETTERS}
+        for what, kept, there in (
+            ("frontends", checkpoint.sources.keys(), sources),
+            ("backends", marks, sinks),
+        ):
+            if kept != there:
+                raise StateError(
+                    f"the state is of a pipeline with the {what} {_listed(kept)} (each with the "
+                    f"number of its worker), and this one has {_listed(there)}; use another "
+                    "folder for it, or begin at the start with --from-start"
+                )
+
+    def _make_ledgers(self) -> None:
+        for _, worker, frontend in self._frontends:
+            is_resumable = self._store is not None and resumes(frontend)
+            ledger = Ledger(
+                MOST_UNANSWERED,
+                answering=is_told(frontend),
+                marking=is_resumable and not self._is_aligned,
+                needs_positions=is_resumable,
+                gate=self._gate if self._is_aligned else None,
+                aborting=self._run.aborting,
+            )
+            ledger.hurry = self._bell.set
+            worker.work.ledger = ledger
+
+    # -- what others ask of it
+
+    def confirm(self) -> Exception | None:
+        """
+        Block until what was settled before the call is durable; return why it is not.
+
+        It then is in the sinks and, in a run with state, below a checkpoint.
+        """
+        with self._turn:
+            wanted = self._begun + 1
+            self._bell.set()
+            self._turn.wait_for(lambda: self._completed >= wanted or self._over.is_on())
+            return self._error
+
+    def end(self) -> None:
+        """Take note that all workers have passed on all that they will."""
+        self._is_ending = True
+        self._bell.set()
+
+    def give_up(self) -> None:
+        """Wait for nothing any more: the time of the stop is over."""
+        self._close(AbandonedError("the run was given up before it was durable"))
+
+    def join(self) -> None:
+        """Block until the thread has ended."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def close(self) -> None:
+        """Let another run use the state."""
+        if self._store is not None:
+            self._store.close()
+
+    # -- the thread
+
+    def _live(self) -> None:
+        error: Exception | None = None
+        try:
+            pause: float | None = self._run.plan.checkpoint_interval
+            while not self._has_ended():
+                self._bell.wait(pause if self._store is not None else None)
+                self._bell.clear()
+                if not self._has_ended():
+                    began = self._run.runtime.monotonic()
+                    self._round()
+                    pause = self._rest(self._run.runtime.monotonic() - began)
+            if self._may_make_last():
+                self._round(is_last=True)
+        except Exception as raised:
+            error = raised
+        finally:
+            self._close(error)
+
+    def _has_ended(self) -> bool:
+        return self._is_ending or self._over.is_on()
+
+    def _rest(self, seconds: float) -> float:
+        """Leave the pipeline alone after a round that took so long; return the next interval."""
+        interval = self._run.plan.checkpoint_interval
+        if self._is_aligned:
+            self._run.aborting.wait(min(SHARE * seconds, interval))
+        return max(interval, SHARE * seconds)
+
+    def _may_make_last(self) -> bool:
+        """Tell whether what the backends hold now may be kept."""
+        if self._over.is_on():
+            return False
+        return not (self._is_aligned and self._run.aborting.is_on())
+
+    def _close(self, error: Exception | None) -> None:
+        """Make no further round; those who wait for one are told *error*."""
+        with self._turn:
+            if self._over.is_on():
+                return
+            self._error = error
+            self._over.turn_on()
+            self._turn.notify_all()
+        self._bell.set()
+        self._gate.open()
+        for errand in self._errands:
+            errand.give_up()
+        for worker in self._workers:
+            worker.opening.release()
+            worker.errands.release()
+
+    def _round(self, *, is_last: bool = False) -> None:
+        """Make one round; what fails fails the run."""
+        with self._turn:
+            self._begun += 1
+        try:
+            self._make_durable(is_last=is_last)
+        except AbandonedError:
+            raise
+        except Exception as error:
+            self._run.fail(_failure_of(error))
+            raise
+        with self._turn:
+            self._completed += 1
+            self._turn.notify_all()
+
+    def _make_durable(self, *, is_last: bool) -> None:
+        counts = self._run.counts()
+        settled = sum(counts.values()) - counts["produced"]
+        if settled == self._settled and not is_last:
+            return
+        try:
+            if self._is_aligned and not self._is_quiet():
+                raise AbandonedError("the run is over")
+            sources = self._sources()
+            marks = self._commit_all()
+            if self._store is not None:
+                finished = is_last and not self._run.has_stopped_early()
+                self._write(sources, marks, finished=finished)
+        finally:
+            self._gate.open()
+        self._settled = settled
+
+    # -- one round
+
+    def _is_quiet(self) -> bool:
+        """Hold the frontends until nothing is in flight; false if the run is over before."""
+        self._gate.close()
+        pause = FIRST_PAUSE
+        while sum(tally.in_flight for tally in self._run.tallies()):
+            if self._run.aborting.wait(pause) or self._over.is_on():
+                return False
+            if pause == LONGEST_PAUSE:
+                self._hasten()
+            pause = min(2 * pause, LONGEST_PAUSE)
+        return not self._run.aborting.is_on()
+
+    def _hasten(self) -> None:
+        """Have the workers hand over the batches that still wait for more items."""
+        for worker in self._workers:
+            if worker.work.holds_batches():
+                worker.errands.post(worker.work.hand_over_batches)
+
+    def _sources(self) -> dict[str, Any]:
+        """Return the positions of the frontends, as each wants it for its resume."""
+        found = {}
+        for key, worker, frontend in self._frontends:
+            ledger = worker.work.ledger
+            if ledger is None or self._store is None or not resumes(frontend):
+                continue
+            if not self._is_aligned:
+                worker.work.unreleased += ledger.advance()
+            position = ledger.last if self._is_aligned else ledger.low_mark
+            if position is None:
+                found[key] = self._last.sources.get(key)
+            elif callable(getattr(frontend, "checkpoint", None)):
+                found[key] = frontend.checkpoint(position)
+            else:
+                found[key] = position
+        return found
+
+    def _commit_all(self) -> dict[str, Any]:
+        """Have all backends commit but the transactional ones; return their marks."""
+        plain = [each for each in self._committing if not is_transactional(each.instance)]
+        posted = [(each.key, self._post(each, each.instance.commit)) for each in plain]
+        marks = {key: errand.wait() for key, errand in posted}
+        if self._run.letters is not None:
+            marks[LETTERS] = self._run.letters.mark()
+        if self._store is None:
+            for each in self._transactional:
+                if overrides(each.instance, "commit", Backend):
+                    self._ask(each, each.instance.commit)
+        return marks
+
+    def _ask(self, member: Member, function: Callable[[], Any]) -> Any:
+        """Have *function* called in the thread of *member*; return what it returns."""
+        return self._post(member, function).wait()
+
+    def _post(self, member: Member, function: Callable[[], Any]) -> Errand:
+        errands = member.worker.errands if self._is_begun else member.worker.opening
+        errand = errands.post(function)
+        self._errands = [errand, *(each for each in self._errands if not each.is_over())]
+        if self._over.is_on():
+            errand.give_up()
+        return errand
+
+    def _write(
+        self, sources: dict[str, Any], marks: dict[str, Any], *, finished: bool = False
+    ) -> None:
+        assert self._store is not None
+        counts = self._run.counts()
+        checkpoint = Checkpoint(
+            number=self._last.number + 1,
+            sources=sources,
+            sinks=marks,
+            counts={name: count + self._base.counts.get(name, 0) for name, count in counts.items()},
+            finished=finished,
+        )
+        text = checkpoint.to_text()
+        for each in self._transactional:
+            self._ask(each, partial(each.instance.commit_with, self._store.key, text))
+        self._store.write(checkpoint)
+        self._last = checkpoint
+        for _, worker, _ in self._frontends:
+            if worker.work.ledger is not None and worker.work.unreleased:
+                worker.work.ledger.release(worker.work.unreleased)
+                worker.work.unreleased = 0
+
+
+def _listed(keys: Any) -> str:
+    return ", ".join(sorted(keys)) or "none"
+
+
+def _failure_of(error: Exception) -> StageError:
+    return StageError(error, stage="checkpoint", worker=0)

@@ -1,0 +1,345 @@
+"""Runs that go on where an earlier one ended, and what is durable in which order."""
+
+import threading
+
+import pytest
+from sturdy import Appended, Lines, Numbers, Table, lines_of, rows_of
+from workbench import assert_accounted
+
+from m3 import Backend, Batch, Frontend, Item, Pipeline, StageError, StateError
+from m3.engine.state import look_at
+
+COUNT = 2_000
+
+
+def pipeline(source, sink, tmp_path, **options):
+    options = {"state": tmp_path / "state", "checkpoint_interval": 0.01} | options
+    return Pipeline(source, **options).transport(lambda item: item, workers=4, name="pass").backend(
+        sink, name="sink"
+    )
+
+
+@pytest.fixture(params=["lines", "table"])
+def sink(request, tmp_path):
+    """Return a sink that goes back, and what is in it."""
+    if request.param == "lines":
+        return Lines(tmp_path / "out"), lambda: lines_of(tmp_path / "out")
+    return Table(tmp_path / "out.db"), lambda: rows_of(tmp_path / "out.db")
+
+
+def test_a_second_run_of_a_finished_one_does_nothing(sink, tmp_path):
+    """When the input had ended, the next run with the same state delivers nothing again."""
+    backend, content = sink
+    assert pipeline(Numbers(COUNT), backend, tmp_path).run().delivered == COUNT
+    report = pipeline(Numbers(COUNT), backend, tmp_path).run()
+    assert report.delivered == 0
+    assert sorted(content()) == list(range(COUNT))
+    checkpoint = look_at(tmp_path / "state").checkpoint
+    assert checkpoint.finished
+    assert checkpoint.counts["delivered"] == COUNT
+    assert checkpoint.sources == {"Numbers/0": COUNT - 1}
+
+
+def test_a_run_goes_on_behind_what_an_earlier_one_did(sink, tmp_path):
+    """Input that came later is all that the next run does."""
+    backend, content = sink
+    pipeline(Numbers(COUNT), backend, tmp_path).run()
+    report = pipeline(Numbers(COUNT + 10), backend, tmp_path).run()
+    assert report.delivered == 10
+    assert sorted(content()) == list(range(COUNT + 10))
+
+
+@pytest.mark.parametrize("end", ["stop", "abandon", "fail"])
+def test_a_run_that_ended_early_is_gone_on_with(sink, end, tmp_path):
+    """However a run ends, the next one gives what an undisturbed run would have given, once."""
+    backend, content = sink
+    half = threading.Event()
+
+    def hook(number):
+        if number == COUNT // 2:
+            half.set()
+            if end == "fail":
+                raise OSError("the source is gone")
+
+    first = pipeline(Numbers(COUNT, hook), backend, tmp_path).engine()
+    first.start(block=False)
+    half.wait()
+    if end == "fail":
+        with pytest.raises(StageError):
+            first.wait(60)
+    else:
+        getattr(first, end)()
+        first.wait(60)
+    assert_accounted(first.report())
+    pipeline(Numbers(COUNT), backend, tmp_path).run()
+    assert sorted(content()) == list(range(COUNT))
+
+
+def test_a_stage_that_fails_leaves_its_item_for_the_next_run(sink, tmp_path):
+    """What a run failed on is done again by the next one, with everything else once."""
+    backend, content = sink
+    is_fixed = False
+
+    def parse(item):
+        if item == 1234 and not is_fixed:
+            raise ValueError("not yet")
+        return item
+
+    def run():
+        options = {"state": tmp_path / "state", "checkpoint_interval": 0.01}
+        Pipeline(Numbers(COUNT), **options).transport(parse, workers=3).backend(backend).run()
+
+    for _ in range(3):
+        with pytest.raises(StageError, match="not yet"):
+            run()
+    is_fixed = True
+    run()
+    assert sorted(content()) == list(range(COUNT))
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_fan_out_and_batches_go_back_as_a_whole(workers, tmp_path):
+    """What was made of an item that is done again is undone before, all of it."""
+    stop_at = COUNT // 2
+
+    def spread(item):
+        yield 3 * item
+        yield 3 * item + 1
+        if item == stop_at:
+            raise ValueError("in the middle")
+        yield 3 * item + 2
+
+    def run():
+        options = {"state": tmp_path / "state", "checkpoint_interval": 0.005}
+        described = Pipeline(Numbers(COUNT), **options).transport(spread, workers=workers)
+        described.backend(Lines, path=tmp_path / "a").backend(Lines, path=tmp_path / "b").run()
+
+    with pytest.raises(StageError):
+        run()
+    stop_at = None
+    run()
+    for name in ("a", "b"):
+        assert sorted(lines_of(tmp_path / name)) == list(range(3 * COUNT))
+
+
+def test_a_batch_that_waits_does_not_hold_up_a_checkpoint(tmp_path):
+    """A batch that would wait for more items is handed over before a checkpoint."""
+    committed = threading.Event()
+
+    class Store(Lines):
+        batch = Batch(count=1000, period=3600)
+        process = None
+
+        def process_batch(self, items):
+            for item in items:
+                Lines.process(self, item)
+
+        def commit(self):
+            mark = super().commit()
+            if mark:
+                committed.set()
+            return mark
+
+    def hook(number):
+        if number == 5:
+            assert committed.wait(60)
+
+    pipeline(Numbers(10, hook), Store(tmp_path / "out"), tmp_path).run()
+    assert lines_of(tmp_path / "out") == list(range(10))
+
+
+def test_a_sink_that_cannot_go_back_gets_nothing_less(tmp_path):
+    """With a sink that only appends, a second run repeats some items, and leaves out none."""
+    first = pipeline(Numbers(10**9), Appended(tmp_path / "out"), tmp_path).start()
+    while len(lines_of(tmp_path / "out")) < COUNT:
+        first.report()
+    first.abandon()
+    first.wait(60)
+    done = len(lines_of(tmp_path / "out"))
+    pipeline(Numbers(done + 100), Appended(tmp_path / "out"), tmp_path).run()
+    assert set(lines_of(tmp_path / "out")) >= set(range(done + 100))
+
+
+def test_the_mark_is_below_everything_that_is_not_done(tmp_path):
+    """An item that takes long holds the checkpoint below it, whatever is done behind it."""
+    slow, checkpoints = threading.Event(), []
+
+    class Watched(Numbers):
+        def checkpoint(self, position):
+            checkpoints.append(position)
+            if position == 6:
+                slow.set()
+            return position
+
+    def transport(item):
+        if item == 7:
+            assert slow.wait(60)
+        return item
+
+    described = Pipeline(Watched(100), state=tmp_path / "state", checkpoint_interval=0.001)
+    described.transport(transport, workers=4).backend(Appended, path=tmp_path / "out").run()
+    assert sorted(checkpoints) == checkpoints
+    assert 6 in checkpoints
+    assert checkpoints[-1] == 99
+
+
+class Source(Numbers):
+    """Resumes, and is told."""
+
+    log: list = []
+
+    def ack(self, position):
+        self.log.append(("ack", position))
+
+
+def test_the_order_of_durability(tmp_path):
+    """First the sink is committed, then the checkpoint is written, then the source is told."""
+    log = []
+
+    class Sink(Lines):
+        def process(self, data):
+            super().process(data)
+            log.append(("write", data))
+
+        def commit(self):
+            log.append(("commit", None))
+            return super().commit()
+
+    class Told(Source):
+        def checkpoint(self, position):
+            log.append(("checkpoint", position))
+            return position
+
+        def ack(self, position):
+            kept = look_at(tmp_path / "state").checkpoint.sources["Told/0"]
+            log.append(("ack", position))
+            assert kept >= position
+
+    pipeline(Told(300), Sink(tmp_path / "out"), tmp_path).run()
+    assert [position for what, position in log if what == "ack"].sort() is None
+    for number in range(300):
+        written, told = log.index(("write", number)), log.index(("ack", number))
+        assert ("commit", None) in log[written:told]
+    assert len([None for what, _ in log if what == "ack"]) == 300
+
+
+def test_sinks_commit_before_a_source_is_told_without_state_too(tmp_path):
+    """Also in a run without state, an item is acknowledged after the sink has committed it."""
+    log = []
+
+    class Told(Frontend):
+        def produce(self):
+            for number in range(300):
+                yield Item(number, number)
+
+        def ack(self, position):
+            log.append(("ack", position))
+
+    class Sink(Backend):
+        def process(self, data):
+            log.append(("write", data))
+
+        def commit(self):
+            log.append(("commit", None))
+
+    Pipeline(Told).transport(lambda item: item, workers=3).backend(Sink, workers=2).run()
+    for number in range(300):
+        written, told = log.index(("write", number)), log.index(("ack", number))
+        assert log[written:told].count(("commit", None)) >= 2
+
+
+def test_a_commit_that_fails_fails_the_run_and_nothing_is_acknowledged(tmp_path):
+    """What could not be committed is not acknowledged, and the run says why."""
+    answers = []
+
+    class Told(Frontend):
+        def produce(self):
+            for number in range(10):
+                yield Item(number, number)
+
+        def ack(self, position):
+            answers.append(("ack", position))
+
+        def nack(self, position, error):
+            answers.append(("nack", str(error)))
+
+    class Full(Backend):
+        def process(self, data): ...
+
+        def commit(self):
+            raise OSError("no space left on device")
+
+    with pytest.raises(StageError, match="no space left"):
+        Pipeline(Told).backend(Full).run()
+    assert len(answers) == 10
+    assert {what for what, _ in answers} == {"nack"}
+
+
+def test_state_of_another_pipeline_is_refused(tmp_path):
+    """A state whose stages are others than those of the pipeline is refused, and says so."""
+    pipeline(Numbers(10), Lines(tmp_path / "out"), tmp_path).run()
+    other = Pipeline(Numbers(10), state=tmp_path / "state").backend(
+        Lines(tmp_path / "out"), name="other"
+    )
+    with pytest.raises(StateError, match=r"sink/0.*other/0.*--from-start"):
+        other.run()
+    assert lines_of(tmp_path / "out") == list(range(10))
+
+
+def test_two_runs_cannot_use_a_state(tmp_path):
+    """While a run uses a state, another one is refused."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def hook(number):
+        arrived.set()
+        go_on.wait()
+
+    first = pipeline(Numbers(10, hook), Lines(tmp_path / "out"), tmp_path).start()
+    arrived.wait()
+    with pytest.raises(StateError):
+        pipeline(Numbers(10), Lines(tmp_path / "other"), tmp_path).run()
+    go_on.set()
+    first.wait(60)
+    pipeline(Numbers(20), Lines(tmp_path / "out"), tmp_path).run()
+    assert lines_of(tmp_path / "out") == list(range(20))
+
+
+def test_a_source_that_refuses_the_checkpoint_ends_the_run_before_it_began(tmp_path):
+    """What a frontend's resume raises comes out of start(); no sink got anything."""
+
+    class Changed(Numbers):
+        def resume(self, checkpoint):
+            if checkpoint is not None:
+                raise StateError("the input has changed")
+
+    pipeline(Changed(10), Lines(tmp_path / "out"), tmp_path).run()
+    with pytest.raises(StateError, match="the input has changed"):
+        pipeline(Changed(10), Lines(tmp_path / "out"), tmp_path).run()
+    assert lines_of(tmp_path / "out") == list(range(10))
+
+
+def test_an_item_without_a_position_is_refused_in_a_run_with_state(tmp_path):
+    """A frontend that says it can resume and yields items without positions fails the run."""
+
+    class Bare(Numbers):
+        def produce(self):
+            yield from range(10)
+
+    with pytest.raises(StageError, match="without a position"):
+        pipeline(Bare(10), Lines(tmp_path / "out"), tmp_path).run()
+
+
+def test_a_source_that_cannot_resume_has_its_sinks_left_alone(tmp_path):
+    """Where the source cannot be read again, nothing is undone and no checkpoint is written."""
+    backend = Lines(tmp_path / "out")
+    for _ in range(2):
+        described = Pipeline([1, 2, 3], state=tmp_path / "state").backend(backend)
+        described.run()
+    assert lines_of(tmp_path / "out") == [1, 2, 3, 1, 2, 3]
+
+
+def test_data_that_are_older_than_the_state_are_refused(tmp_path):
+    """A database that stands at an earlier checkpoint than the state was restored: refused."""
+    pipeline(Numbers(10), Table(tmp_path / "a.db"), tmp_path).run()
+    with pytest.raises(StateError, match="were replaced or restored"):
+        pipeline(Numbers(20), Table(tmp_path / "b.db"), tmp_path).run()
