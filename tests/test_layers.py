@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "m3"
 
 FLOORS = (
-    {"errors", "_types"},
+    {"errors", "_types", "_plain", "_shown", "secret"},
     {"_sync", "_parking", "_edge", "_queue", "_records", "_tokens", "_steps", "_order", "_loops"},
     {"stages", "policies", "components", "pools", "registry"},
     {"engine"},
