@@ -83,7 +83,7 @@ class _Ending:
         is_quiet_end = self._is_quiet_end()
         if not is_quiet_end:
             self._tell_failures()
-            self.console.say(summary(self.report, self.plan), **_counts(self.report, self.plan))
+            self._tell_counts()
         if self.report.hung:
             end_at_once(ExitCode.FAILED)
         if self.outcome.signal is not None:
@@ -93,6 +93,10 @@ class _Ending:
         if self.outcome.error is not None:
             return ExitCode.MISTAKE if self._is_refused() else ExitCode.FAILED
         return ExitCode.DELIVERED if self.report.ok else ExitCode.INCOMPLETE
+
+    def _tell_counts(self) -> None:
+        if not self._is_refused():
+            self.console.say(summary(self.report, self.plan), **_counts(self.report, self.plan))
 
     def _is_refused(self) -> bool:
         """Tell whether the kept state is all that is wrong, and nothing was done."""

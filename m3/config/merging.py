@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from m3.config.origins import DEFAULT, KeyPath, Origin, Problem, dotted
-from m3.config.values import quoted
 from m3.registry import Kind
 
 __all__ = ("KINDS", "Assignment", "Layer", "Merged", "Setting", "merge")
@@ -182,8 +181,7 @@ def _assign_inside(merged: Merged, path: KeyPath, assignment: Assignment) -> Non
         elif isinstance(holder[step], dict):
             holder[step] = dict(holder[step])
         else:
-            said = f"{quoted(holder[step])} ({merged.origin(path)})"
-            message = f"{step} is {said} and no table; give it as one, in braces"
+            message = f"{step} ({merged.origin(path)}) is no table; give it as one, in braces"
             merged.complain((*path, *assignment.inner[len(path) - 3 :]), message, origin)
             return
         holder = holder[step]

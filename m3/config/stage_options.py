@@ -79,10 +79,10 @@ def _takes_any(target: Any, kind: Kind) -> bool:
 
 
 def _type_mistake(value: Any, option: Option) -> str:
-    if is_secret(option):
-        is_right = isinstance(value, (str, list, dict))
-        return "" if is_right else "must be a string; what it is, is not shown"
     given, value = value, own_value(value, option)
+    if is_secret(option):
+        is_right = isinstance(given, (str, list, dict))
+        return "" if is_right else "must be a string; what it is, is not shown"
     accepted = [name for name in _types(option) if name in SIMPLE]
     if not accepted or not isinstance(value, (str, bool, int, float)):
         return ""

@@ -146,7 +146,7 @@ def test_assignments_into_what_is_no_table():
     merged = merge([weaker, inside("transport", 1, "on_error.backoff.initial", 5)])
     (problem,) = merged.problems
     assert str(problem) == (
-        "--workers: transport.1.on_error.backoff.initial: on_error is 'skip' (pipeline.toml:1) "
-        "and no table; give it as one, in braces"
+        "--workers: transport.1.on_error.backoff.initial: on_error (pipeline.toml:1) is no "
+        "table; give it as one, in braces"
     )
     assert merged.values["transport"] == [{"on_error": "skip"}]
