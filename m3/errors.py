@@ -343,7 +343,7 @@ def describe(error: BaseException) -> str:
         text = safe(str(error))
     except BaseException:  # whatever it is, a message can be made without it
         text = "<its __str__ raised>"
-    name = type(error).__qualname__
+    name = _type_name(error)
     return f"{name}: {text}" if text else name
 
 
@@ -358,8 +358,12 @@ def abridged(value: Any, limit: int = 200) -> str:
     try:
         text = one_line(repr(value))
     except BaseException:
-        return f"<{type(value).__qualname__} whose __repr__ raised>"
+        return f"<{_type_name(value)} whose __repr__ raised>"
     return text if len(text) <= limit else text[:limit] + "..."
+
+
+def _type_name(value: object) -> str:
+    return one_line(type(value).__qualname__)
 
 
 def _beginning(value: bytes | bytearray | str, limit: int) -> bytes | bytearray | str:

@@ -106,6 +106,13 @@ def test_errors_are_described_without_control_characters():
     assert str(RecordTooLongError("x")) == "x"
 
 
+def test_types_may_have_any_name():
+    """The name of a type cannot do more than its values."""
+    hostile = type("\x1b[2J\n", (Exception,), {"__repr__": lambda _: 1 / 0})
+    assert describe(hostile("x")) == "\\x1b[2J\\n: x"
+    assert abridged(hostile()).isprintable()
+
+
 def test_values_are_abridged_to_one_line():
     """The repr of a value stays in its line, whatever it has in it."""
     assert "\n" not in abridged(Evil())

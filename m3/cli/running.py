@@ -52,10 +52,10 @@ def run_pipeline(configuration: Configuration, *, from_start: bool = False, verb
     try:
         search_in(configuration.app_dir)
         plan = configuration.plan()
-        engine = Engine(plan)
         report_file = _opened(options.report)
         if from_start:
             _forget(options.state)
+        engine = Engine(plan)
     except (ConfigError, StateError) as error:
         for line in str(error).splitlines():
             console.error(line)

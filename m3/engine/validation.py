@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -50,6 +51,9 @@ def _of_the_whole(plan: Plan) -> Iterator[str]:
             f"checkpoint_interval is {abridged(plan.checkpoint_interval)}; it is a time in "
             "seconds, more than 0"
         )
+    for name, path in (("state", plan.state), ("dead_letters", plan.dead_letters)):
+        if path is not None and not _is_path(path):
+            yield f"{name} is {abridged(path)}; it is a path"
     yield from _of_max_failures(plan.max_failures)
     for name, count in Counter(spec.name for spec in plan).items():
         if count > 1:
@@ -136,6 +140,10 @@ def _of_workers(spec: StageSpec) -> Iterator[str]:
 
 def _is_count(value: object, *, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, (str, os.PathLike)) and str(value) != ""
 
 
 def _is_time(value: object) -> bool:

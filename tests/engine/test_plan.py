@@ -115,6 +115,14 @@ def test_dead_letters_have_a_place(policy, place):
     assert mistakes(pipeline.plan()) == ()
 
 
+@pytest.mark.parametrize("option", ["state", "dead_letters"])
+@pytest.mark.parametrize("path", ["", 3, b"x"])
+def test_paths(option, path):
+    """A path is a string or a Path, and says something: "" would be the current folder."""
+    (mistake,) = mistakes(Pipeline([1], **{option: path}).plan())
+    assert mistake == f"{option} is {path!r}; it is a path"
+
+
 @pytest.mark.parametrize("seconds", [0, -1, "1", True, float("inf")])
 def test_the_time_between_checkpoints(seconds):
     """Between two checkpoints there is some time, and not for ever."""
