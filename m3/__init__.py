@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from m3.policies import Backoff as Backoff
     from m3.policies import Batch as Batch
     from m3.policies import Retry as Retry
+    from m3.secret import Secret as Secret
     from m3.stages import Backend as Backend
     from m3.stages import Frontend as Frontend
     from m3.stages import TransactionalBackend as TransactionalBackend
@@ -57,6 +58,7 @@ _HOMES = {
     "Report": "m3.engine",
     "Retry": "m3.policies",
     "RetryLater": "m3.errors",
+    "Secret": "m3.secret",
     "StageError": "m3.errors",
     "StageReport": "m3.engine",
     "StateError": "m3.errors",

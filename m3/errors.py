@@ -36,6 +36,8 @@ from collections.abc import Mapping
 from queue import Empty, Full
 from typing import Any
 
+from m3._shown import masked, one_line, safe
+
 if sys.version_info >= (3, 13):
     from queue import ShutDown
 else:
@@ -71,6 +73,9 @@ __all__ = (
     "TooManyFailuresError",
     "UnknownNameError",
 )
+
+
+LONGEST_SECRET = 2048
 
 
 class M3Error(Exception):
@@ -328,22 +333,42 @@ class PipelineError(M3Error, ExceptionGroup[Exception]):
 
 
 def describe(error: BaseException) -> str:
-    """Return ``Type: text`` of *error*, also if its ``__str__`` raises."""
+    """
+    Return ``Type: text`` of *error*, also if its ``__str__`` raises.
+
+    Secrets and passwords in URLs are masked, and control characters escaped
+    except line ends and tabs.
+    """
     try:
-        text = str(error)
+        text = safe(str(error))
     except BaseException:  # whatever it is, a message can be made without it
         text = "<its __str__ raised>"
-    name = type(error).__qualname__
+    name = _type_name(error)
     return f"{name}: {text}" if text else name
 
 
 def abridged(value: Any, limit: int = 200) -> str:
-    """Return ``repr(value)`` cut to *limit* characters, also if it raises."""
+    """
+    Return ``repr(value)`` in one line cut to *limit* characters, also if it raises.
+
+    Secrets and passwords in URLs are masked.
+    """
     if isinstance(value, (bytes, bytearray, str)) and len(value) > limit:
-        value = value[:limit]
-        return repr(value) + "..."
+        return repr(_beginning(value, limit)) + "..."
     try:
-        text = repr(value)
+        text = one_line(repr(value))
     except BaseException:
-        return f"<{type(value).__qualname__} whose __repr__ raised>"
+        return f"<{_type_name(value)} whose __repr__ raised>"
     return text if len(text) <= limit else text[:limit] + "..."
+
+
+def _type_name(value: object) -> str:
+    return one_line(type(value).__qualname__)
+
+
+def _beginning(value: bytes | bytearray | str, limit: int) -> bytes | bytearray | str:
+    """Return *limit* characters of *value*, masked as long as what is cut off is still there."""
+    if isinstance(value, str):
+        return masked(value[: limit + LONGEST_SECRET])[:limit]
+    text = masked(value[: limit + LONGEST_SECRET].decode("latin-1"))[:limit]
+    return text.encode("latin-1") if isinstance(value, bytes) else bytearray(text, "latin-1")

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from m3._shown import safe
 from m3.errors import ConfigError, UnknownNameError
 from m3.errors import describe as describe_error
 
@@ -367,7 +368,7 @@ def options_of(target: Any) -> tuple[Option, ...]:
         Option(
             name=parameter.name,
             type=written_type(parameter.annotation),
-            default=None if parameter.default is parameter.empty else repr(parameter.default),
+            default=None if parameter.default is parameter.empty else safe(repr(parameter.default)),
             help=explained.get(parameter.name, ""),
         )
         for parameter in parameters

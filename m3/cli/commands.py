@@ -32,8 +32,8 @@ def commands() -> None:
     m3 run --frontend stdin --transport json.loads --backend pkg.mod:Store --workers 4
     m3 run pipeline.toml
 
-    Exit codes: 0 all delivered, 1 failed, 2 usage or configuration, 3 finished with failed
-    items, 130, 143, 141 ended by Ctrl-C, SIGTERM, closed output.
+    Exit codes: 0 all delivered, 1 failed, 2 usage, configuration or state, 3 finished with
+    dead letters or skipped items, 130, 143, 141 ended by Ctrl-C, SIGTERM, closed output.
     """
 
 

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from m3._shown import indented, safe
 from m3.observe.logs import LogFormat, formatter_for, write_line
 
 __all__ = ("Console",)
@@ -11,6 +12,9 @@ __all__ = ("Console",)
 class Console:
     """
     Writes to stderr: plain lines, or JSON lines like those of the logs.
+
+    Secrets are masked and control characters escaped.  All lines of a message
+    but its first are indented, so that none of them can pass for another one.
 
     When nobody reads stderr any more, what is said is lost without a word.
 
@@ -41,5 +45,6 @@ class Console:
             named = {"name": "m3.cli", "levelno": level, "levelname": logging.getLevelName(level)}
             line = self._formatter.format(logging.makeLogRecord({"msg": text} | fields | named))
         else:
-            line = f"m3: {'warning: ' if level == logging.WARNING else ''}{text}"
+            begin = "m3: warning: " if level == logging.WARNING else "m3: "
+            line = begin + indented(safe(text))
         write_line(line)

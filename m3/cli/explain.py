@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from m3._shown import safe
 from m3.cli.options import configuration_from, pipeline_options, search_in
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def explain(file: str | None, **parameters: Any) -> None:
         click.echo(f"m3: warning: {warning}", err=True)
     search_in(configuration.app_dir)
     plan = configuration.plan()
-    click.echo("\n".join(described(configuration, plan)))
+    click.echo(safe("\n".join(described(configuration, plan))))
 
 
 def described(configuration: "Configuration", plan: "Plan") -> Iterator[str]:

@@ -6,21 +6,22 @@ from typing import Any
 
 import click
 
+from m3._shown import safe
 from m3.cli.endings import abandon_stdout, flush_stdout
-from m3.errors import ConfigError
+from m3.errors import ConfigError, StateError
 
 __all__ = ("Commands",)
 
 
 class Mistake(click.ClickException):
-    """A mistake in the configuration: shown without a traceback, exit code 2."""
+    """A mistake in what the command was given: shown without a traceback, exit code 2."""
 
     exit_code = 2
 
     def show(self, file: Any = None) -> None:
         """Write the message to stderr, each of its lines as one of m3's."""
         for line in self.message.splitlines():
-            click.echo(f"m3: {line}", file=file, err=True)
+            click.echo(f"m3: {safe(line)}", file=file, err=True)
 
 
 class Commands(click.Group):
@@ -45,7 +46,7 @@ def _ends_well() -> Iterator[None]:
             yield
         finally:
             flush_stdout()
-    except ConfigError as error:
+    except (ConfigError, StateError) as error:
         raise Mistake(str(error)) from error
     except BrokenPipeError:
         raise click.exceptions.Exit(abandon_stdout()) from None

@@ -7,9 +7,9 @@ from itertools import takewhile
 from pathlib import Path
 
 from m3.connectors._sinks import STDOUT
-from m3.errors import HungWorkerError, M3Error, StageError, describe
+from m3.errors import HungWorkerError, M3Error, StageError, StateError, describe
 
-__all__ = ("is_closed_pipe", "leaves", "told")
+__all__ = ("is_about_state", "is_closed_pipe", "leaves", "told")
 
 PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 CONNECTORS = PACKAGE + "connectors" + os.sep
@@ -34,6 +34,11 @@ def is_closed_pipe(error: BaseException) -> bool:
     )
 
 
+def is_about_state(error: BaseException) -> bool:
+    """Tell whether all that went wrong is that the kept state cannot be gone on from."""
+    return all(isinstance(_cause(leaf), StateError) for leaf in leaves(error))
+
+
 def told(error: BaseException, *, verbosity: int) -> str:
     """
     Return the message of one error, and the traceback of the user's code.
@@ -46,13 +51,18 @@ def told(error: BaseException, *, verbosity: int) -> str:
     if isinstance(error, HungWorkerError):
         return str(error)
     message = str(error) if isinstance(error, M3Error) else describe(error)
-    cause = error.error if isinstance(error, StageError) else error
-    if verbosity < 0 or (isinstance(error, M3Error) and cause is error):
+    cause = _cause(error)
+    is_plain = cause is error and isinstance(error, M3Error)
+    if verbosity < 0 or is_plain or isinstance(cause, StateError):
         return message
     formatted = traceback.TracebackException.from_exception(cause)
     if verbosity == 0 and not _keep_foreign_frames(formatted):
         return message
     return message + "\n" + "".join(formatted.format()).rstrip("\n")
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.error if isinstance(error, StageError) else error
 
 
 def _keep_foreign_frames(formatted: traceback.TracebackException) -> bool:

@@ -60,6 +60,17 @@ OPTIONS = (
         help="How long a stop may take.  [default: 30]",
     ),
     click.option(
+        "--state",
+        metavar="DIR",
+        help="Keep checkpoints in this folder, and go on from the last one.",
+    ),
+    click.option(
+        "--dead-letters",
+        metavar="FILE",
+        help="Keep the items that failed for good in this file: JSON lines if it is called "
+        "*.jsonl, else SQLite.  [default: dead-letters.db in the folder of --state]",
+    ),
+    click.option(
         "--log-format",
         type=click.Choice(["text", "json"]),
         help="How stderr is written.  [default: text]",

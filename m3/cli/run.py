@@ -11,9 +11,10 @@ __all__ = ("run",)
 
 @click.command()
 @pipeline_options
+@click.option("--from-start", is_flag=True, help="Forget the checkpoints of --state first.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
-def run(file: str | None, quiet: bool, verbose: int, **parameters: Any) -> None:
+def run(file: str | None, from_start: bool, quiet: bool, verbose: int, **parameters: Any) -> None:
     """
     Run a pipeline.
 
@@ -25,4 +26,5 @@ def run(file: str | None, quiet: bool, verbose: int, **parameters: Any) -> None:
 
     configuration = configuration_from(file, parameters)
     verbosity = -1 if quiet else verbose
-    click.get_current_context().exit(run_pipeline(configuration, verbosity=verbosity))
+    code = run_pipeline(configuration, from_start=from_start, verbosity=verbosity)
+    click.get_current_context().exit(code)

@@ -16,20 +16,21 @@ from m3.cli.endings import (
     flush_stdout,
     is_stdout_closed,
 )
-from m3.cli.messages import is_closed_pipe, leaves, told
+from m3.cli.messages import is_about_state, is_closed_pipe, leaves, told
 from m3.cli.options import search_in
 from m3.cli.supervisor import Outcome, Supervisor
 from m3.config import Configuration
 from m3.engine import Engine
 from m3.engine.plan import Plan
 from m3.engine.report import Report
-from m3.errors import ConfigError
+from m3.engine.validation import final_verdict
+from m3.errors import ConfigError, StateError
 from m3.observe import logs, progress
 
 __all__ = ("run_pipeline",)
 
 
-def run_pipeline(configuration: Configuration, *, verbosity: int) -> int:
+def run_pipeline(configuration: Configuration, *, from_start: bool = False, verbosity: int) -> int:
     """
     Run the pipeline; block until it has ended.
 
@@ -37,6 +38,7 @@ def run_pipeline(configuration: Configuration, *, verbosity: int) -> int:
 
     Args:
         configuration: what is to run.
+        from_start: forget what earlier runs have kept as state.
         verbosity: -1 quiet, 0 normal, more shows more.
 
     Returns:
@@ -50,9 +52,11 @@ def run_pipeline(configuration: Configuration, *, verbosity: int) -> int:
     try:
         search_in(configuration.app_dir)
         plan = configuration.plan()
-        engine = Engine(plan)
         report_file = _opened(options.report)
-    except ConfigError as error:
+        if from_start:
+            _forget(options.state)
+        engine = Engine(plan)
+    except (ConfigError, StateError) as error:
         for line in str(error).splitlines():
             console.error(line)
         return ExitCode.MISTAKE
@@ -60,23 +64,26 @@ def run_pipeline(configuration: Configuration, *, verbosity: int) -> int:
         outcome = Supervisor(engine, console).run()
     report = engine.report()
     _write_report(report_file, report)
-    return _Ending(console, outcome, report, verbosity).code()
+    return _Ending(console, outcome, report, plan, verbosity).code()
 
 
 class _Ending:
     """What is said and returned at the end of a run."""
 
-    def __init__(self, console: Console, outcome: Outcome, report: Report, verbosity: int) -> None:
+    def __init__(
+        self, console: Console, outcome: Outcome, report: Report, plan: Plan, verbosity: int
+    ) -> None:
         self.console = console
         self.outcome = outcome
         self.report = report
+        self.plan = plan
         self.verbosity = verbosity
 
     def code(self) -> int:
         is_quiet_end = self._is_quiet_end()
         if not is_quiet_end:
             self._tell_failures()
-            self.console.say(summary(self.report), **_counts(self.report))
+            self._tell_counts()
         if self.report.hung:
             end_at_once(ExitCode.FAILED)
         if self.outcome.signal is not None:
@@ -84,8 +91,17 @@ class _Ending:
         if is_quiet_end:
             return abandon_stdout()
         if self.outcome.error is not None:
-            return ExitCode.FAILED
+            return ExitCode.MISTAKE if self._is_refused() else ExitCode.FAILED
         return ExitCode.DELIVERED if self.report.ok else ExitCode.INCOMPLETE
+
+    def _tell_counts(self) -> None:
+        if not self._is_refused():
+            self.console.say(summary(self.report, self.plan), **_counts(self.report, self.plan))
+
+    def _is_refused(self) -> bool:
+        """Tell whether the kept state is all that is wrong, and nothing was done."""
+        error = self.outcome.error
+        return error is not None and is_about_state(error) and not self.report.produced
 
     def _is_quiet_end(self) -> bool:
         """Tell whether the reader of stdout has had enough, and nothing else went wrong."""
@@ -108,19 +124,28 @@ class _Ending:
             self.console.error(told(error, verbosity=self.verbosity))
 
 
-def summary(report: Report) -> str:
+def summary(report: Report, plan: Plan) -> str:
     """Return the run in one line."""
-    counts = ", ".join(f"{count:,} {name}" for name, count in _counts(report).items())
+    counts = ", ".join(f"{count:,} {name}" for name, count in _counts(report, plan).items())
     done = report.produced - report.in_flight - report.abandoned
     speed = done / report.wall if report.wall else 0.0
     return f"{report.name}: {counts} in {report.wall:.2f} s ({speed:,.0f} items/s)"
 
 
-def _counts(report: Report) -> dict[str, int]:
+def _counts(report: Report, plan: Plan) -> dict[str, int]:
     names = ["produced", "delivered", "dropped", "failed", "abandoned"]
-    if report.dead_lettered:
-        names.insert(4, "dead_lettered")
+    if report.dead_lettered or any(final_verdict(spec) == "dead_letter" for spec in plan):
+        names.insert(3, "dead_lettered")
     return {name: getattr(report, name) for name in names}
+
+
+def _forget(state: str | None) -> None:
+    """Take away the checkpoints in the folder *state*."""
+    if state is None:
+        raise ConfigError("--from-start: there is no state to forget; give --state DIR")
+    from m3.engine.state import reset
+
+    reset(state)
 
 
 def _opened(path: str | None) -> TextIO | None:

@@ -9,6 +9,7 @@ Configuration: TOML file, ``M3_*`` environment and flags, made into a plan.
 :mod:`.merging`           the layers laid over one another
 :mod:`.schema`            what may be said, as attrs classes
 :mod:`.stage_options`     a stage's own options against its class
+:mod:`.error_policies`    what ``on_error`` says, made into a policy
 :mod:`.configuration`     all of it: read, checked, turned into a plan
 ========================  ======================================================
 """

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import attrs
 
+from m3.config.error_policies import error_policy, imported_at, named
 from m3.config.merging import KINDS, Merged, merge
 from m3.config.origins import DEFAULT, KeyPath, Origin, Problem
 from m3.config.schema import ENGINE_OPTIONS, PipelineConfig, StageConfig, structured
@@ -18,8 +19,8 @@ from m3.config.sources import (
     from_flags,
     unknown_variables,
 )
-from m3.config.stage_options import own_options, own_value, wrong_options
-from m3.config.values import plain, shown
+from m3.config.stage_options import is_secret, own_options, own_value, wrong_options
+from m3.config.values import plain, shown, shown_secret
 from m3.engine.plan import QUEUE_SIZE, STRETCHED_QUEUE_SIZE, Plan, StageSpec
 from m3.engine.validation import mistakes
 from m3.errors import ConfigError
@@ -75,7 +76,7 @@ class Configuration:
         self.warnings = warnings
         self._merged = merged
         self._targets: dict[KeyPath, Any] = {}
-        self._policies: dict[KeyPath, Any] = {}
+        self._named: dict[KeyPath, dict[KeyPath, Any]] = {}
 
     @property
     def app_dir(self) -> str | None:
@@ -112,18 +113,19 @@ class Configuration:
         except ConfigError as error:
             self._merged.complain((*path, "use"), f"{error}{_place(error.__cause__)}")
             return
-        self._check_policy(path, values.get("on_error"))
+        self._import_what_is_named(path, values)
         own = {name: value for name, value in values.items() if name not in _ENGINE_KEYS}
         for name, message in wrong_options(target, _kind(path), own):
             self._merged.complain((*path, name), message)
 
-    def _check_policy(self, path: KeyPath, policy: Any) -> None:
-        """Import the callable that *policy* names, if it names one."""
-        if isinstance(policy, str) and (":" in policy or "." in policy):
+    def _import_what_is_named(self, path: KeyPath, values: dict[str, Any]) -> None:
+        """Import the functions and exceptions that the engine's options name."""
+        imported = self._named[path] = {}
+        for key, name in named(values):
             try:
-                self._policies[path] = load(policy)
+                imported[key] = imported_at(key, name)
             except ConfigError as error:
-                self._merged.complain((*path, "on_error"), str(error))
+                self._merged.complain((*path, *key), str(error))
 
     def _built(self) -> Plan | None:
         specs: dict[KeyPath, StageSpec] = {}
@@ -137,6 +139,9 @@ class Configuration:
             name=self.options.name,
             stop_timeout=self.options.stop_timeout,
             max_failures=self.options.max_failures,
+            state=self.options.state,
+            dead_letters=self.options.dead_letters,
+            checkpoint_interval=self.options.checkpoint_interval,
         )
         for mistake in mistakes(plan):
             self._complain_of(mistake, specs)
@@ -167,8 +172,9 @@ class Configuration:
     def _keywords(self, stage: StageConfig, path: KeyPath) -> dict[str, Any]:
         """Return the options of a stage, those of the engine and its own."""
         chosen = {name: getattr(stage, name) for name in ENGINE_OPTIONS if name != "name"}
-        if stage.on_error is not None:
-            chosen["on_error"] = self._policies.get(path, stage.on_error)
+        imported = self._named[path]
+        chosen["sizeof"] = imported.get(("sizeof",), stage.sizeof)
+        chosen["on_error"] = error_policy(stage.on_error, imported)
         options = {o.name: o for o in own_options(self._targets[path], _kind(path))}
         own = {name: own_value(value, options.get(name)) for name, value in stage.options.items()}
         return own | {name: value for name, value in chosen.items() if value is not None}
@@ -200,17 +206,29 @@ class Configuration:
             value = values.get(name, getattr(spec, name))
             text = ELASTIC if name == "queue_size" and value is None else shown(value)
             is_idle = name == "name" or (name == "queue_size" and spec.kind == "frontend")
-            if name in values or (text != "None" and not is_idle):
-                yield Effective(name, text, self._merged.exact_origin((*path, name)))
+            if name in values:
+                yield from self._given(name, value, (*path, name))
+            elif text != "None" and not is_idle:
+                yield Effective(name, text, DEFAULT)
+
+    def _given(self, name: str, value: Any, path: KeyPath) -> Iterator[Effective]:
+        """Iterate over a value that was given; of a table, over what is in it."""
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                yield from self._given(f"{name}.{key}", inner, (*path, key))
+        else:
+            yield Effective(name, shown(value), self._merged.origin(path))
 
     def _own_options(self, path: KeyPath) -> Iterator[Effective]:
         values = self._stage_values(path)
         known = {option.name: option for option in own_options(self._targets[path], _kind(path))}
         given = [name for name in values if name not in _ENGINE_KEYS and name not in known]
         for name in (*known, *given):
-            if name in values:
-                origin = self._merged.exact_origin((*path, name))
-                yield Effective(name, shown(values[name]), origin)
+            if name in known and name in values and is_secret(known[name]):
+                origin = self._merged.origin((*path, name))
+                yield Effective(name, shown_secret(values[name]), origin)
+            elif name in values:
+                yield from self._given(name, values[name], (*path, name))
             else:
                 yield Effective(name, str(known[name].default), DEFAULT)
 

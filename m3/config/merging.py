@@ -37,12 +37,14 @@ class Assignment:
 
     Attributes:
         number: which stage of its kind, from 1; :data:`None` means the only one.
+        inner: the keys that lead to the value inside of an option that is a table.
     """
 
     kind: Kind
     number: int | None
     option: str
     setting: Setting
+    inner: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -86,6 +88,9 @@ class Merged:
             inner.append(value)
         else:
             inner[path[-1]] = value
+        covered = [known for known in self._origins if known[: len(path)] == path]
+        for known in covered:
+            del self._origins[known]
         self._origins[path] = origin
 
     def origin(self, path: KeyPath) -> Origin:
@@ -158,7 +163,26 @@ def _assign(merged: Merged, assignment: Assignment) -> None:
     elif not 1 <= number <= count:
         message = f"there is no {kind}.{number}; there are {count}"
     else:
-        merged.put((kind, number - 1, option), *assignment.setting)
+        _assign_inside(merged, (kind, number - 1), assignment)
         return
     origin = assignment.setting.origin
     merged.problems.append(Problem(origin, f"{kind}.{number}.{option}", message))
+
+
+def _assign_inside(merged: Merged, path: KeyPath, assignment: Assignment) -> None:
+    """Assign to an option of the stage at *path*, or to a key of the tables in it."""
+    value, origin = assignment.setting
+    *tables, key = (assignment.option, *assignment.inner)
+    holder = merged.values[assignment.kind][path[1]]
+    for step in tables:
+        path = (*path, step)
+        if step not in holder:
+            merged.put(path, {}, origin)
+        elif isinstance(holder[step], dict):
+            holder[step] = dict(holder[step])
+        else:
+            message = f"{step} ({merged.origin(path)}) is no table; give it as one, in braces"
+            merged.complain((*path, *assignment.inner[len(path) - 3 :]), message, origin)
+            return
+        holder = holder[step]
+    merged.put((*path, key), value, origin)

@@ -23,18 +23,33 @@ from cattrs.gen import make_dict_structure_fn
 
 from m3.config.merging import Merged
 from m3.config.origins import KeyPath, hint
-from m3.config.values import Expanded, parse_value, plain
-from m3.engine.plan import DEFAULT_STOP_TIMEOUT
+from m3.config.values import Expanded, parse_value, plain, quoted
+from m3.engine.plan import DEFAULT_CHECKPOINT_INTERVAL, DEFAULT_STOP_TIMEOUT
 from m3.errors import ConfigError
-from m3.policies import Batch, Ordering
+from m3.policies import Backoff, Batch, Ordering, Retry
 
-__all__ = ("ENGINE_OPTIONS", "PipelineConfig", "StageConfig", "structured")
+__all__ = (
+    "ENGINE_OPTIONS",
+    "PipelineConfig",
+    "RetryConfig",
+    "StageConfig",
+    "is_path",
+    "structured",
+)
 
 Count = NewType("Count", int)
 Workers = NewType("Workers", int)
 Seconds = NewType("Seconds", float)
+Duration = NewType("Duration", float)
+Factor = NewType("Factor", float)
+Verdict = NewType("Verdict", str)
+Policy = NewType("Policy", object)
 Allowance = NewType("Allowance", float)
 T = TypeVar("T")
+
+VERDICT_WORDS = ("fail", "skip", "dead_letter")
+VERDICTS = "'fail', 'skip', 'dead_letter', or the path of a function"
+RETRY = "attempts, backoff, then, on"
 
 
 @attrs.frozen(kw_only=True)
@@ -47,12 +62,41 @@ class BatchConfig:
 
 
 @attrs.frozen(kw_only=True)
+class BackoffConfig:
+    """The times of a :class:`~m3.policies.Backoff`."""
+
+    initial: Seconds = Seconds(Backoff().initial)
+    maximum: Seconds = Seconds(Backoff().maximum)
+    factor: Factor = Factor(Backoff().factor)
+    jitter: bool = Backoff().jitter
+    max_elapsed: Seconds | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RetryConfig:
+    """
+    A :class:`~m3.policies.Retry` whose functions and exceptions are named.
+
+    Attributes:
+        then: a verdict, or the path of a function.
+        on: the paths of exceptions, or names of Python's own; none for all.
+    """
+
+    attempts: Count = Count(Retry().attempts)
+    backoff: Backoff = Retry().backoff
+    then: Verdict = Verdict("fail")
+    on: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class StageConfig:
     """
     One stage; :data:`None` leaves an option to the stage or the engine.
 
     Attributes:
         use: a registered name or a dotted path.
+        sizeof: the path of a function.
+        on_error: a verdict, the path of a function, or a :class:`RetryConfig`.
         options: every other key, for the stage itself.
     """
 
@@ -60,8 +104,11 @@ class StageConfig:
     name: str | None = None
     workers: Workers | None = None
     queue_size: Count | None = None
+    queue_bytes: Count | None = None
+    sizeof: str | None = None
     ordering: Ordering | None = None
-    on_error: str | None = None
+    on_error: Policy | None = None
+    timeout: Duration | None = None
     max_failures: Allowance | None = None
     batch: Batch | None = None
     concurrency: Count | None = None
@@ -78,6 +125,8 @@ class PipelineConfig:
         workers: the number of workers of each transport that has none of its own.
         max_failures: of the whole run; a stage may have its own.
         queue_size: the same for the queues in front of transports and backends.
+        state: a folder for checkpoints.
+        dead_letters: a file for dead letters.
         app_dir: a folder to import the stages from.
         report: a file for the report, as JSON.
     """
@@ -87,6 +136,9 @@ class PipelineConfig:
     queue_size: Count | None = None
     stop_timeout: Seconds = Seconds(DEFAULT_STOP_TIMEOUT)
     max_failures: Allowance | None = None
+    state: str | None = None
+    dead_letters: str | None = None
+    checkpoint_interval: Duration = Duration(DEFAULT_CHECKPOINT_INTERVAL)
     app_dir: str | None = None
     log_format: Literal["text", "json"] = "text"
     progress: bool | None = None
@@ -115,13 +167,14 @@ def structured(merged: Merged) -> PipelineConfig | None:
 def _exactly(expected: type[T], words: str, *, convert: Callable[[Any], T]) -> Callable[..., T]:
     """Return a cattrs hook that takes only values of the type *expected*."""
 
-    def hook(value: Any, _: Any) -> T:
+    def hook(given: Any, _: Any) -> T:
+        value = given
         if isinstance(value, Expanded) and expected is not str:
             value = parse_value(value)
         is_bool = isinstance(value, bool) and expected is not bool
         is_right = isinstance(value, (int, float) if expected is float else expected)
         if is_bool or not is_right:
-            raise ConfigError(f"must be {words}, not {plain(value)!r}")
+            raise ConfigError(f"must be {words}, not {quoted(given)}")
         return convert(value)
 
     return hook
@@ -131,7 +184,17 @@ def _at_least(least: int, hook: Callable[..., T]) -> Callable[..., T]:
     def bounded(value: Any, expected: Any) -> T:
         number = hook(value, expected)
         if not number >= least:  # type: ignore[operator]  # the hooks given here return numbers
-            raise ConfigError(f"must be at least {least}, not {number}")
+            raise ConfigError(f"must be at least {least}, not {quoted(value)}")
+        return number
+
+    return bounded
+
+
+def _above_zero(hook: Callable[..., float]) -> Callable[..., float]:
+    def bounded(value: Any, expected: Any) -> float:
+        number = hook(value, expected)
+        if not number > 0:
+            raise ConfigError(f"must be more than 0, not {quoted(value)}")
         return number
 
     return bounded
@@ -143,9 +206,39 @@ def _batch(value: Any, _: Any) -> Batch:
     return Batch(count=_HOOKS[Count](value, Count))
 
 
+def _backoff(value: Any, _: Any) -> Backoff:
+    if not isinstance(value, dict):
+        raise ConfigError(f"must be a table of times, as {{ initial = 0.1 }}, not {quoted(value)}")
+    return Backoff(**attrs.asdict(_CONVERTER.structure(value, BackoffConfig)))
+
+
+def _policy(value: Any, _: Any) -> Policy:
+    if isinstance(value, dict):
+        return Policy(_CONVERTER.structure(value, RetryConfig))
+    if not is_verdict(value):
+        raise ConfigError(f"must be {VERDICTS}, or a table of {RETRY}, not {quoted(value)}")
+    return Policy(str(value))
+
+
+def _verdict(value: Any, _: Any) -> Verdict:
+    if not is_verdict(value):
+        raise ConfigError(f"must be {VERDICTS}, not {quoted(value)}")
+    return Verdict(str(value))
+
+
+def is_verdict(value: Any) -> bool:
+    """Tell whether *value* is one of the verdicts, or what may be the path of a function."""
+    return value in VERDICT_WORDS or is_path(value)
+
+
+def is_path(value: Any) -> bool:
+    """Tell whether *value* is meant as the path of something to import."""
+    return isinstance(value, str) and (":" in value or "." in value)
+
+
 def _namespace(value: Any, _: Any) -> SimpleNamespace:
     if not isinstance(value, dict):
-        raise ConfigError(f"must be a table, not {plain(value)!r}")
+        raise ConfigError(f"must be a table, not {quoted(value)}")
     return SimpleNamespace(**{key: _nested(inner) for key, inner in value.items()})
 
 
@@ -156,11 +249,12 @@ def _nested(value: Any) -> Any:
 def _one_of(value: Any, expected: Any) -> Any:
     choices = expected.__args__
     if value not in choices:
-        raise ConfigError(f"must be {' or '.join(map(repr, choices))}, not {plain(value)!r}")
+        raise ConfigError(f"must be {' or '.join(map(repr, choices))}, not {quoted(value)}")
     return plain(value)
 
 
 _WHOLE = _exactly(int, "a whole number", convert=int)
+_SECONDS = _exactly(float, "a number of seconds", convert=float)
 _HOOKS: dict[Any, Callable[[Any, Any], Any]] = {
     int: _WHOLE,
     float: _exactly(float, "a number", convert=float),
@@ -168,7 +262,12 @@ _HOOKS: dict[Any, Callable[[Any, Any], Any]] = {
     bool: _exactly(bool, "true or false", convert=bool),
     Count: _at_least(1, _WHOLE),
     Workers: _at_least(0, _WHOLE),
-    Seconds: _at_least(0, _exactly(float, "a number of seconds", convert=float)),
+    Seconds: _at_least(0, _SECONDS),
+    Duration: _above_zero(_SECONDS),
+    Factor: _at_least(1, _exactly(float, "a number", convert=float)),
+    Verdict: _verdict,
+    Policy: _policy,
+    Backoff: _backoff,
     Allowance: _exactly(float, "a number of items, or a fraction of them", convert=lambda it: it),
     SimpleNamespace: _namespace,
     Batch: _batch,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from m3.config.lines import key_lines
 from m3.config.merging import KINDS, Assignment, Layer, Setting
 from m3.config.origins import KeyPath, Origin, Problem, dotted, hint
 from m3.config.values import expand, parse_value
-from m3.errors import ConfigError
+from m3.errors import ConfigError, abridged
 from m3.registry import Kind
 
 __all__ = ("VARIABLES", "Flags", "from_environment", "from_file", "from_flags", "unknown_variables")
@@ -21,6 +21,9 @@ VARIABLES = {
     "M3_QUEUE_SIZE": "queue_size",
     "M3_STOP_TIMEOUT": "stop_timeout",
     "M3_MAX_FAILURES": "max_failures",
+    "M3_STATE": "state",
+    "M3_DEAD_LETTERS": "dead_letters",
+    "M3_CHECKPOINT_INTERVAL": "checkpoint_interval",
     "M3_APP_DIR": "app_dir",
     "M3_LOG_FORMAT": "log_format",
     "M3_PROGRESS": "progress",
@@ -28,7 +31,7 @@ VARIABLES = {
 }
 """The environment variables that are options of the pipeline."""
 
-NUMBERS = ("workers", "queue_size", "stop_timeout", "max_failures")
+NUMBERS = ("workers", "queue_size", "stop_timeout", "max_failures", "checkpoint_interval")
 """Those of them whose values are written as in TOML."""
 
 SET_VARIABLE = "M3_SET"
@@ -37,7 +40,7 @@ FOREIGN_VARIABLES = ("M3_DEBUG", "M3_SANITIZE", "M3_TEST_", "M3_BENCH_")
 
 _ASSIGNMENT = re.compile(
     r"(?:(?P<kind>frontend|transport|backend)\.(?:(?P<number>\d+)\.)?)?"
-    r"(?P<option>[A-Za-z_][A-Za-z0-9_-]*)=(?P<value>.*)",
+    r"(?P<option>[A-Za-z_][A-Za-z0-9_-]*)(?P<inner>(?(kind)(?:\.[A-Za-z0-9_-]+)*))=(?P<value>.*)",
     re.DOTALL,
 )
 _WORDS = {"1": True, "yes": True, "on": True, "0": False, "no": False, "off": False}
@@ -52,11 +55,16 @@ class Flags:
     backend: tuple[str, ...] = ()
     workers: int | None = None
     stop_timeout: float | None = None
+    state: str | None = None
+    dead_letters: str | None = None
     app_dir: str | None = None
     log_format: str | None = None
     progress: bool | None = None
     report: str | None = None
     set: tuple[str, ...] = ()
+
+
+_STAGES_AND_SET = (*KINDS, "set")
 
 
 def from_flags(flags: Flags) -> Layer:
@@ -67,12 +75,12 @@ def from_flags(flags: Flags) -> Layer:
         for number, use in enumerate(getattr(flags, kind), 1):
             layer.stages.setdefault(kind, []).append(origin)
             layer.assignments.append(Assignment(kind, number, "use", Setting(use, origin)))
-    for name in ("workers", "stop_timeout", "app_dir", "log_format", "progress", "report"):
+    for name in (field.name for field in fields(Flags) if field.name not in _STAGES_AND_SET):
         value = getattr(flags, name)
         if value is not None:
             layer.settings[name] = Setting(value, Origin("flag", "--" + name.replace("_", "-")))
     for text in flags.set:
-        _add_assignment(layer, text, Origin("flag", f"--set {text}"))
+        _add_assignment(layer, text, Origin("flag", f"--set {_without_value(text)}"))
     return layer
 
 
@@ -118,10 +126,18 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _without_value(text: str) -> str:
+    """Return what an assignment is to; its value may be a secret."""
+    return text.partition("=")[0]
+
+
 def _add_assignment(layer: Layer, text: str, origin: Origin) -> None:
     match = _ASSIGNMENT.fullmatch(text)
     if not match:
-        message = f"{text!r} is not STAGE.OPTION=VALUE, as in transport.1.workers=16"
+        message = (
+            f"{abridged(_without_value(text))} is not STAGE.OPTION=VALUE, as in "
+            "transport.1.workers=16"
+        )
         layer.problems.append(Problem(origin, "", message))
         return
     if match["option"] in KINDS:
@@ -132,7 +148,8 @@ def _add_assignment(layer: Layer, text: str, origin: Origin) -> None:
     if match["kind"]:
         number = int(match["number"]) if match["number"] else None
         kind: Kind = match["kind"]  # type: ignore[assignment]  # the pattern knows the kinds
-        layer.assignments.append(Assignment(kind, number, match["option"], setting))
+        inner = tuple(match["inner"].split(".")[1:])
+        layer.assignments.append(Assignment(kind, number, match["option"], setting, inner))
     else:
         layer.settings[match["option"]] = setting
 

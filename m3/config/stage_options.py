@@ -1,16 +1,18 @@
 """Checks of a stage's own options against what its class takes, before anything runs."""
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from m3.config.origins import hint
 from m3.config.schema import ENGINE_OPTIONS
-from m3.config.values import Expanded, parse_value, plain
+from m3.config.values import Expanded, parse_value, plain, quoted
 from m3.engine.shape import is_stage_class
 from m3.registry import Kind, Option, options_of
+from m3.secret import Secret
 
-__all__ = ("own_options", "own_value", "wrong_options")
+__all__ = ("is_secret", "own_options", "own_value", "wrong_options")
 
 SIMPLE = {"bool": bool, "int": int, "float": (int, float), "str": str, "Path": str}
 """The types that both a configuration and a constructor know, by name."""
@@ -38,12 +40,32 @@ def wrong_options(target: Any, kind: Kind, given: dict[str, Any]) -> Iterator[tu
 
 
 def own_value(value: Any, option: Option | None) -> Any:
-    """Return *value* as the stage is to get it; a ``${VAR}`` fits the option's type."""
+    """
+    Return *value* as the stage is to get it.
+
+    A ``${VAR}`` fits the option's type, and strings for an option that is
+    :class:`~m3.secret.Secret` become that.
+    """
+    if option and is_secret(option):
+        return _secret(plain(value))
     if isinstance(value, Expanded) and option and "str" not in _types(option):
         parsed = parse_value(value)
         if any(_fits(parsed, name) for name in _types(option)):
             return parsed
     return plain(value)
+
+
+def is_secret(option: Option) -> bool:
+    """Tell whether what is given for the option must not be shown."""
+    return re.search(r"\bSecret\b", option.type) is not None
+
+
+def _secret(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _secret(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_secret(inner) for inner in value]
+    return Secret(value) if isinstance(value, str) else value
 
 
 def _takes_any(target: Any, kind: Kind) -> bool:
@@ -57,13 +79,16 @@ def _takes_any(target: Any, kind: Kind) -> bool:
 
 
 def _type_mistake(value: Any, option: Option) -> str:
-    value = own_value(value, option)
+    given, value = value, own_value(value, option)
+    if is_secret(option):
+        is_right = isinstance(given, (str, list, dict))
+        return "" if is_right else "must be a string; what it is, is not shown"
     accepted = [name for name in _types(option) if name in SIMPLE]
     if not accepted or not isinstance(value, (str, bool, int, float)):
         return ""
     if any(_fits(value, name) for name in accepted):
         return ""
-    return f"must be {option.type}, not {value!r}"
+    return f"must be {option.type}, not {quoted(given)}"
 
 
 def _types(option: Option) -> list[str]:

@@ -4,9 +4,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from m3.errors import ConfigError
+from m3._shown import safe
+from m3.errors import ConfigError, abridged
+from m3.secret import MASK
 
-__all__ = ("Expanded", "expand", "parse_value", "plain", "shown")
+__all__ = ("Expanded", "expand", "parse_value", "plain", "quoted", "shown", "shown_secret")
 
 _REFERENCE = re.compile(
     r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^}]*))?\}|(?P<bad>\{))"
@@ -80,8 +82,24 @@ def shown(value: Any) -> str:
     import json
 
     if isinstance(value, (str, bool, int, float, list, dict)):
-        return json.dumps(_mapped(value, lambda text: text.template), ensure_ascii=False)
-    return str(value)
+        return safe(json.dumps(_mapped(value, _template), ensure_ascii=False))
+    return safe(str(value))
+
+
+def shown_secret(value: Any) -> str:
+    """Return what may be shown of a secret: the name of the variable that it is, if it is one."""
+    if isinstance(value, Expanded) and re.fullmatch(r"\$\{\w+\}", value.template):
+        return shown(value)
+    return MASK
+
+
+def quoted(value: Any) -> str:
+    """Return *value* for a message, cut if it is long; variables by their names."""
+    return abridged(_mapped(value, _template))
+
+
+def _template(text: Expanded) -> str:
+    return text.template
 
 
 def _mapped(value: Any, change: Callable[[Expanded], str]) -> Any:

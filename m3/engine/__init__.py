@@ -1,7 +1,7 @@
 """
 The engine: from a plan to running threads, and from those to a report.
 
-``plan`` describes, ``validation`` and ``shape`` check, ``pools`` lays out
+``plan`` describes, ``validation``, ``chains`` and ``shape`` check, ``pools`` lays out
 queues and threads, ``workers`` and ``async_worker`` work, ``failures`` judges
 what goes wrong, ``engine`` holds it together, ``summary`` and ``report`` tell.
 """

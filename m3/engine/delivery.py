@@ -49,9 +49,7 @@ def commits(backend: Any) -> bool:
 
 def can_go_back(backend: Any) -> bool:
     """Return whether a backend can undo what it got after a checkpoint."""
-    return is_transactional(backend) or (
-        overrides(backend, "resume", Backend) and is_able(backend)
-    )
+    return is_transactional(backend) or (overrides(backend, "resume", Backend) and is_able(backend))
 
 
 def is_transactional(backend: Any) -> bool:
@@ -100,9 +98,7 @@ def levels(plan: Plan, instances: dict[str, Any] | None = None) -> list[Level]:
     """
     stages = {spec.name: (instances or {}).get(spec.name, spec.target) for spec in plan}
     found = [_of_frontend(spec, stages[spec.name], plan) for spec in plan.frontends]
-    keeps_checkpoints = plan.state is not None and all(
-        level.level != LEVELS[0] for level in found
-    )
+    keeps_checkpoints = plan.state is not None and all(level.level != LEVELS[0] for level in found)
     return [*found, *_of_backends(plan, stages, keeps_checkpoints=keeps_checkpoints)]
 
 
@@ -123,9 +119,7 @@ def _of_frontend(spec: StageSpec, frontend: Any, plan: Plan) -> Level:
     return Level(spec.name, "at_most_once", "it cannot be read again from where it was")
 
 
-def _of_backends(
-    plan: Plan, stages: dict[str, Any], *, keeps_checkpoints: bool
-) -> Iterator[Level]:
+def _of_backends(plan: Plan, stages: dict[str, Any], *, keeps_checkpoints: bool) -> Iterator[Level]:
     transactional = sum(is_transactional(stages[spec.name]) for spec in plan.backends)
     for spec in plan.backends:
         backend = stages[spec.name]

@@ -193,9 +193,7 @@ class Judge:
             self._fail(excess)
         return excess is not None
 
-    def _failure(
-        self, error: BaseException, item: Any, position: Any, attempts: int
-    ) -> StageError:
+    def _failure(self, error: BaseException, item: Any, position: Any, attempts: int) -> StageError:
         return StageError(
             error,
             stage=self._spec.name,

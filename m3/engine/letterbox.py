@@ -57,7 +57,7 @@ class Letterbox:
         self.path = path
         self.commits_itself = True
         self._pipeline = pipeline
-        self._store: "DeadLetters | None" = None
+        self._store: DeadLetters | None = None
         self._committed = 0.0
         self._lock = threading.Lock()
 

@@ -4,6 +4,8 @@ import atexit
 import traceback
 from collections.abc import Iterable
 
+from m3._shown import safe
+
 __all__ = ("keep_untold", "take_untold", "tell")
 
 _texts: dict[int, str] = {}
@@ -11,7 +13,8 @@ _texts: dict[int, str] = {}
 
 def keep_untold(engine: object, name: str, failures: Iterable[Exception]) -> None:
     """Keep what the run of *engine* has failed with, until somebody is told."""
-    text = "".join(line for failure in failures for line in traceback.format_exception(failure))
+    lines = (line for failure in failures for line in traceback.format_exception(failure))
+    text = safe("".join(lines))
     if not text:
         return
     if not _texts:

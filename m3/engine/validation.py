@@ -1,16 +1,21 @@
 """Every mistake in a plan, found before anything runs."""
 
 import inspect
+import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
+from m3.engine.chains import mistakes_in_chains, workers
 from m3.engine.plan import Plan, StageSpec
 from m3.engine.shape import BATCH_METHOD, Shape, is_stage_class, shape_of
 from m3.errors import PlanError, abridged
-from m3.policies import Retry
+from m3.policies import Retry, Verdict
 
-__all__ = ("mistakes", "validate")
+__all__ = ("final_verdict", "mistakes", "validate")
+
+POLICIES = "'fail', 'skip', 'dead_letter', a callable or a Retry"
 
 
 def validate(plan: Plan) -> None:
@@ -29,11 +34,11 @@ def mistakes(plan: Plan) -> tuple[str, ...]:
     """Return what is wrong with *plan*, each as one sentence; empty if nothing is."""
     found = [*_of_the_whole(plan)]
     for spec in plan:
-        of_stage = [*_of_stage(spec)]
+        of_stage = [*_of_stage(spec), *_of_dead_letters(spec, plan)]
         found += [f"{spec.kind} {spec.name!r}: {mistake}" for mistake in of_stage]
         if not of_stage:
             found += _of_shape(spec)
-    return tuple(found) or tuple(_of_chains(plan))
+    return tuple(found) or tuple(mistakes_in_chains(plan))
 
 
 def _of_the_whole(plan: Plan) -> Iterator[str]:
@@ -41,6 +46,14 @@ def _of_the_whole(plan: Plan) -> Iterator[str]:
         yield "a pipeline needs a frontend, and this one has none"
     if plan.stop_timeout < 0:
         yield f"stop_timeout is {plan.stop_timeout}; it is a time in seconds"
+    if not _is_time(plan.checkpoint_interval):
+        yield (
+            f"checkpoint_interval is {abridged(plan.checkpoint_interval)}; it is a time in "
+            "seconds, more than 0"
+        )
+    for name, path in (("state", plan.state), ("dead_letters", plan.dead_letters)):
+        if path is not None and not _is_path(path):
+            yield f"{name} is {abridged(path)}; it is a path"
     yield from _of_max_failures(plan.max_failures)
     for name, count in Counter(spec.name for spec in plan).items():
         if count > 1:
@@ -51,22 +64,59 @@ def _of_stage(spec: StageSpec) -> Iterator[str]:
     yield from _of_workers(spec)
     if spec.queue_size is not None and not _is_count(spec.queue_size, least=1):
         yield f"queue_size is {abridged(spec.queue_size)}; it is a number of items, at least 1"
+    if spec.queue_bytes is not None and not _is_count(spec.queue_bytes, least=1):
+        yield f"queue_bytes is {abridged(spec.queue_bytes)}; it is a number of bytes, at least 1"
+    if spec.sizeof is not None and not callable(spec.sizeof):
+        yield f"sizeof is {abridged(spec.sizeof)}; it is a callable that returns a number of bytes"
     if not _is_count(spec.concurrency, least=1):
         yield f"concurrency is {abridged(spec.concurrency)}; it is a number, at least 1"
     if spec.ordering not in ("completion", "input"):
         yield f"ordering is {abridged(spec.ordering)}; it is 'completion' or 'input'"
-    if not _is_policy(spec.on_error):
-        yield (
-            f"on_error is {abridged(spec.on_error)}; it is 'fail', 'skip', 'dead_letter', "
-            "a Retry or a callable"
-        )
     yield from _of_max_failures(spec.max_failures)
+    yield from _of_timeout(spec)
+    yield from _of_on_error(spec)
 
 
-def _is_policy(policy: object) -> bool:
-    if isinstance(policy, Retry) or callable(policy):
-        return True
-    return policy in ("fail", "skip", "dead_letter")
+def _of_timeout(spec: StageSpec) -> Iterator[str]:
+    if spec.timeout is None:
+        return
+    if not _is_time(spec.timeout):
+        yield f"timeout is {abridged(spec.timeout)}; it is a time in seconds, more than 0"
+    elif spec.kind == "frontend":
+        yield "a frontend has no timeout: how long its input takes is not up to it"
+    elif spec.workers == 0:
+        yield "a stage with a timeout needs a worker of its own, and workers is 0"
+
+
+def _of_on_error(spec: StageSpec) -> Iterator[str]:
+    policy = spec.on_error
+    if not isinstance(policy, Retry):
+        if not callable(policy) and policy not in ("fail", "skip", "dead_letter"):
+            yield f"on_error is {abridged(policy)}; it is {POLICIES}"
+    elif spec.kind == "frontend":
+        yield (
+            "on_error is a Retry, but what a frontend could not read cannot be read again; "
+            "give 'skip' or 'dead_letter'"
+        )
+    elif spec.workers == 0 and spec.ordering == "input":
+        yield (
+            "on_error is a Retry with ordering='input', for which it needs a worker of its own, "
+            "and workers is 0"
+        )
+
+
+def _of_dead_letters(spec: StageSpec, plan: Plan) -> Iterator[str]:
+    if plan.dead_letters is None and plan.state is None and final_verdict(spec) == "dead_letter":
+        yield (
+            "on_error is 'dead_letter', and there is no place to keep dead letters: give the "
+            "pipeline dead_letters=FILE, or state=DIR"
+        )
+
+
+def final_verdict(spec: StageSpec) -> Verdict:
+    """Return what becomes of an item on which the stage has raised for good."""
+    policy = spec.on_error
+    return policy.then if isinstance(policy, Retry) else policy
 
 
 def _of_max_failures(most: object) -> Iterator[str]:
@@ -85,15 +135,20 @@ def _of_workers(spec: StageSpec) -> Iterator[str]:
         return
     most = getattr(spec.target, "max_workers", None)
     if isinstance(most, int) and spec.workers > most:
-        yield f"it can have {_workers(most)}, not {spec.workers}"
-
-
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
+        yield f"it can have {workers(most)}, not {spec.workers}"
 
 
 def _is_count(value: object, *, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, (str, os.PathLike)) and str(value) != ""
+
+
+def _is_time(value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 < value < math.inf  # type: ignore[operator]  # it is a number
 
 
 def _of_shape(spec: StageSpec) -> Iterator[str]:
@@ -132,43 +187,3 @@ def _of_batch(spec: StageSpec, shape: Shape) -> Iterator[str]:
         return
     if spec.ordering == "input" and spec.workers > 1:
         yield "ordering='input' with batches needs workers=1"
-
-
-def _of_chains(plan: Plan) -> Iterator[str]:
-    """Yield what cannot run in the thread of the stage before it."""
-    heads: tuple[StageSpec, ...] = plan.frontends
-    for spec in (*plan.transports, *plan.backends):
-        if spec.workers == 0 and shape_of(heads[0]).is_async:
-            yield (
-                f"{spec.kind} {spec.name!r} with workers=0 would run in the event loop of "
-                f"{heads[0].name!r} and block it: give it a worker"
-            )
-        elif spec.workers == 0:
-            yield from _of_chained_width(spec, heads)
-            if shape_of(spec) is Shape.BATCH:
-                yield from _of_chained_batch(spec, heads)
-        if spec.workers and spec.kind == "transport":
-            heads = (spec,)
-
-
-def _of_chained_width(spec: StageSpec, heads: tuple[StageSpec, ...]) -> Iterator[str]:
-    most = getattr(spec.target, "max_workers", None)
-    threads = sum(head.workers for head in heads)
-    if isinstance(most, int) and threads > most:
-        yield (
-            f"{spec.kind} {spec.name!r} can have {_workers(most)}, and with workers=0 it would run "
-            f"in {threads} threads, those of {', '.join(repr(head.name) for head in heads)}"
-        )
-
-
-def _of_chained_batch(spec: StageSpec, heads: tuple[StageSpec, ...]) -> Iterator[str]:
-    batch = spec.batch or getattr(spec.target, "batch", None)
-    for head in heads:
-        where = f"{spec.kind} {spec.name!r} with workers=0 runs in the threads of {head.name!r}"
-        if head.kind == "frontend" and (batch is None or batch.period or batch.count > 1):
-            yield (
-                f"{where}, where nothing could flush its batches while the frontend waits for "
-                "input: give it a worker"
-            )
-        elif head.ordering == "input" and head.workers > 1:
-            yield f"{where}, which hands on item by item: give it a worker to gather batches"

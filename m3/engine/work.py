@@ -17,9 +17,9 @@ from m3.engine.answers import MOST_UNANSWERED, Answers
 from m3.engine.delivery import is_told
 from m3.engine.errands import Errands
 from m3.engine.failures import Failures, Judge
+from m3.engine.letterbox import Letterbox
 from m3.engine.limits import FailureLimits
 from m3.engine.plan import StageSpec
-from m3.engine.letterbox import Letterbox
 from m3.engine.pools import Branch, Pool
 from m3.engine.retries import MOST_WAITING
 from m3.engine.runtime import Runtime

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Any, Literal
 
+from m3._shown import escaped_json, indented, masked, safe
+
 __all__ = (
     "JsonFormatter",
     "LogFormat",
@@ -26,7 +28,8 @@ class JsonFormatter(logging.Formatter):
     One JSON object per record.
 
     ``time`` (UTC), ``level``, ``logger``, ``message``, ``thread``, the
-    ``extra`` fields of the call, and ``exception`` if there is one.
+    ``extra`` fields of the call, and ``exception`` if there is one.  Secrets and
+    passwords in URLs are masked.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -41,17 +44,38 @@ class JsonFormatter(logging.Formatter):
         fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=repr, ensure_ascii=False)
+        return escaped_json(json.dumps(_masked(fields), default=_repr, ensure_ascii=False))
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in value.items()}
+    return [_masked(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def _repr(value: object) -> str:
+    return masked(repr(value))
 
 
 class TextFormatter(logging.Formatter):
-    """``12:00:00.000 INFO    m3.engine: message``, in local time."""
+    """
+    ``12:00:00.000 INFO    m3.engine: message``, in local time.
+
+    All lines of a message but its first are indented, so that none of them
+    can pass for a message of its own.
+    """
 
     default_time_format = "%H:%M:%S"
     default_msec_format = "%s.%03d"
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return *record* as one line or, where it has more, as several."""
+        return indented(safe(super().format(record)))
 
 
 class StderrHandler(logging.Handler):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
+from m3._shown import one_line
 from m3.engine.report import Report
 from m3.observe.rates import Rates, rates_between
 
@@ -86,7 +87,7 @@ class PlainPainter:
     def paint(self, rates: Rates) -> None:
         """Write the line."""
         start, end = ("\r\x1b[K", "") if self._in_place else ("", "\n")
-        sys.stderr.write(f"{start}{line(rates)}{end}")
+        sys.stderr.write(f"{start}{one_line(line(rates))}{end}")
         sys.stderr.flush()
         self._is_shown = True
 

@@ -77,6 +77,13 @@ class BrokenSocket(Backend):
         raise BrokenPipeError("the server went away")
 
 
+class NoWayOn(Endless):
+    def setup(self):
+        from m3.errors import StateError
+
+        raise StateError("the input has changed; start again with --from-start")
+
+
 class NoDatabase(Backend):
     def setup(self):
         raise RuntimeError("no database")

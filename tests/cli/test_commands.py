@@ -12,8 +12,10 @@ from click.testing import CliRunner
 
 from m3.cli.commands import commands
 from m3.cli.endings import ExitCode
+from m3.cli.group import Commands
 from m3.config.schema import ENGINE_OPTIONS, PipelineConfig
 from m3.config.sources import SET_VARIABLE, VARIABLES
+from m3.errors import StateError
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 
@@ -256,3 +258,15 @@ def test_report_schema(command):
         *("name", "kind", "workers", "items_in", "items_out", "errors", "dropped", "busy"),
         *("wait_in", "wait_out", "cpu", "queue"),
     }
+
+
+def test_state_errors_are_mistakes():
+    """A command that is refused the state says why in one line, with exit code 2."""
+    group = Commands("m3")
+
+    @group.command()
+    def refused():
+        raise StateError("st is in use \x1b[2J by x://u:pa55@h")
+
+    result = CliRunner().invoke(group, ["refused"])
+    assert (result.exit_code, result.output) == (2, "m3: st is in use \\x1b[2J by x://u:***@h\n")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from m3.cli.messages import is_closed_pipe, leaves, told
-from m3.errors import HungWorkerError, PipelineError, SetupError, StageError
+from m3.cli.messages import is_about_state, is_closed_pipe, leaves, told
+from m3.errors import HungWorkerError, PipelineError, SetupError, StageError, StateError
 
 
 def raised(error):
@@ -83,3 +83,12 @@ def test_closed_pipes():
     assert is_closed_pipe(PipelineError("x", [closed, closed]))
     assert not is_closed_pipe(PipelineError("x", [closed, failure(ValueError())]))
     assert not is_closed_pipe(BrokenPipeError())
+
+
+def test_refused_state():
+    """What is about kept state alone is told apart, and told without a traceback."""
+    refused = failure(StateError("it is in use"), SetupError)
+    assert is_about_state(refused)
+    assert is_about_state(StateError("x"))
+    assert not is_about_state(PipelineError("x", [refused, failure(ValueError())]))
+    assert "\n" not in told(refused, verbosity=1)

@@ -1,12 +1,13 @@
 """A whole configuration: read, checked, turned into a plan."""
 
+import json
 import sys
 
 import pytest
 
 from m3.config import Flags, Origin, read
 from m3.errors import ConfigError
-from m3.policies import Batch
+from m3.policies import Backoff, Batch, Retry
 
 STAGES = """
 from m3.stages import Backend, Frontend, Transport
@@ -203,3 +204,92 @@ def test_effective_options(written):
     assert stages["json.loads"]["workers"] == ("8", "--workers")
     assert stages["stages_of_test.Store"]["secret"] == ('"${SECRET}"', f"{path}:19")
     assert "hunter2" not in str(stages)
+
+
+RETRYING = """\
+state = "st"
+checkpoint_interval = 5
+
+[frontend]
+use = "stages_of_test:Numbers"
+
+[[transport]]
+use = "json.loads"
+timeout = 30
+queue_bytes = 64_000_000
+sizeof = "sys.getsizeof"
+
+[transport.on_error]
+attempts = 5
+then = "dead_letter"
+on = ["TimeoutError", "json:JSONDecodeError"]
+backoff = { initial = 0.5, maximum = 10, factor = 3, jitter = false, max_elapsed = 60 }
+"""
+
+
+def test_policies(written):
+    """What a file says of retries, timeouts and sizes is what the engine is told."""
+    flags = Flags(
+        dead_letters="d.jsonl",
+        set=("transport.on_error.attempts=7", "transport.1.on_error.backoff.maximum=20"),
+    )
+    plan = read(written(RETRYING), flags, {"M3_CHECKPOINT_INTERVAL": "2"}).plan()
+    (spec,) = plan.transports
+    assert spec.on_error == Retry(
+        attempts=7,
+        backoff=Backoff(initial=0.5, maximum=20.0, factor=3.0, jitter=False, max_elapsed=60.0),
+        then="dead_letter",
+        on=(TimeoutError, json.JSONDecodeError),
+    )
+    assert (spec.timeout, spec.queue_bytes, spec.sizeof) == (30.0, 64_000_000, sys.getsizeof)
+    assert (plan.state, plan.dead_letters, plan.checkpoint_interval) == ("st", "d.jsonl", 2.0)
+
+
+def test_a_verdict_may_be_a_function(written):
+    """``then`` may name a function, which is imported."""
+    flags = Flags(set=("transport.on_error={then='stages_of_test:forgive'}",))
+    (spec,) = read(written(RETRYING), flags, {}).plan().transports
+    assert (spec.on_error.then.__name__, spec.on_error.attempts) == ("forgive", 3)
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ("on_error.then=stages_of_test:forgiv", "on_error.then: 'stages_of_test' has no 'forgiv'"),
+        ("on_error.then=stages_of_test:not_callable", "Retry(then=3)"),
+        ("on_error.on=['TimoutError']", "on_error.on.1: 'builtins' has no 'TimoutError'; did you"),
+        ("on_error.on=['json.loads']", "on_error.on.1: json.loads is no exception"),
+        ("sizeof=nowhere:size", "sizeof: there is no module 'nowhere'"),
+        ("sizeof=len", "sizeof: sizeof is 'len'; it is a callable"),
+        ("sizeof=stages_of_test:not_callable", "sizeof: sizeof is 3; it is a callable"),
+        ("workers=0", "needs a worker of its own"),
+    ],
+)
+def test_policies_that_cannot_work(written, said, complaint):
+    """What a policy names is imported and checked before anything runs."""
+    flags = Flags(set=(f"transport.{said}",))
+    _, (problem,) = read(written(RETRYING), flags, {}).checked()
+    assert complaint in str(problem)
+
+
+def test_dead_letters_need_a_place(written):
+    """The policy alone is a mistake at its key."""
+    path = written('[frontend]\nuse = "stages_of_test:Numbers"\non_error = "dead_letter"\n')
+    _, (problem,) = read(path, Flags(), {}).checked()
+    assert str(problem).startswith(f"{path}:3: frontend.1.on_error: on_error is 'dead_letter', and")
+
+
+def test_effective_policies(written):
+    """Each key of a table is shown with where it was given."""
+    path = written(RETRYING)
+    flags = Flags(set=("transport.on_error.attempts=7",))
+    configuration = read(path, flags, {"M3_STATE": "elsewhere"})
+    *_, (_, _, options), _ = configuration.stage_options(configuration.plan())
+    said = {name: (value, str(origin)) for name, value, origin in options}
+    assert said["timeout"] == ("30", f"{path}:9")
+    assert said["on_error.attempts"] == ("7", "--set transport.on_error.attempts")
+    assert said["on_error.then"][0] == '"dead_letter"'
+    assert said["on_error.backoff.factor"][0] == "3"
+    whole = {name: str(origin) for name, _, origin in configuration.pipeline_options()}
+    assert (whole["state"], whole["checkpoint_interval"]) == ("M3_STATE", f"{path}:2")
+    assert "dead_letters" not in whole

@@ -99,3 +99,54 @@ def test_origin_of_what_is_inside():
     merged = merge([layer(FILE, stages={"transport": [{"batch": {"count": 3}}]})])
     assert merged.origin(("transport", 0, "batch", "count")) == FILE
     assert merged.exact_origin(("transport", 0, "batch", "count")) == DEFAULT
+
+
+RETRY = {"attempts": 3, "backoff": {"initial": 1}}
+
+
+def inside(kind, number, keys, value, origin=FLAG):
+    """Return a layer with one assignment to what is inside an option."""
+    option, *inner = keys.split(".")
+    setting = Setting(value, origin)
+    return Layer(assignments=[Assignment(kind, number, option, setting, tuple(inner))])
+
+
+def test_assignments_reach_into_tables():
+    """A key of a table is set without touching the others, and has its own origin."""
+    weaker = layer(FILE, stages={"transport": [{"on_error": RETRY}]})
+    merged = merge([weaker, inside("transport", None, "on_error.backoff.factor", 3)])
+    assert merged.values["transport"][0]["on_error"] == {
+        "attempts": 3,
+        "backoff": {"initial": 1, "factor": 3},
+    }
+    path = ("transport", 0, "on_error", "backoff")
+    assert merged.origin((*path, "factor")) == FLAG
+    assert merged.origin((*path, "initial")) == FILE
+    assert RETRY["backoff"] == {"initial": 1}
+
+
+def test_assignments_make_the_tables_that_they_need():
+    """A key of a table may be all that is said of it."""
+    merged = merge([layer(FILE, stages={"backend": [{}]}), inside("backend", 1, "batch.count", 5)])
+    assert merged.values["backend"] == [{"batch": {"count": 5}}]
+
+
+def test_a_whole_table_covers_its_keys():
+    """A stronger layer that gives the whole table takes the place of weaker keys."""
+    weaker = layer(FILE, stages={"backend": [{}]})
+    key = inside("backend", 1, "batch.count", 5, ENVIRONMENT)
+    merged = merge([weaker, key, assigned(FLAG, "backend", 1, "batch", {"count": 6})])
+    assert merged.values["backend"] == [{"batch": {"count": 6}}]
+    assert merged.origin(("backend", 0, "batch", "count")) == FLAG
+
+
+def test_assignments_into_what_is_no_table():
+    """What is no table has no keys, and keeps what it says."""
+    weaker = layer(FILE, stages={"transport": [{"on_error": "skip"}]})
+    merged = merge([weaker, inside("transport", 1, "on_error.backoff.initial", 5)])
+    (problem,) = merged.problems
+    assert str(problem) == (
+        "--workers: transport.1.on_error.backoff.initial: on_error (pipeline.toml:1) is no "
+        "table; give it as one, in braces"
+    )
+    assert merged.values["transport"] == [{"on_error": "skip"}]

@@ -6,10 +6,10 @@ import pytest
 
 from m3.config.merging import Layer, Setting, merge
 from m3.config.origins import Origin
-from m3.config.schema import structured
+from m3.config.schema import RetryConfig, structured
 from m3.config.sources import Flags, from_flags
 from m3.config.values import expand
-from m3.policies import Batch
+from m3.policies import Backoff, Batch, Retry
 
 FRONTEND = from_flags(Flags(frontend=("stdin",)))
 
@@ -51,6 +51,26 @@ def test_batch_may_be_a_number():
     assert config.backend[0].batch == Batch(count=5)
 
 
+def test_retries():
+    """The table ``on_error`` has the defaults of m3.Retry and m3.Backoff."""
+    config, problems = read(
+        "frontend.on_error.attempts=5",
+        "backend.on_error={then = 'pkg:decide', backoff = {initial = 1, jitter = false}}",
+    )
+    assert problems == []
+    assert config.frontend[0].on_error == RetryConfig(attempts=5)
+    backoff = Backoff(initial=1.0, jitter=False)
+    assert config.backend[0].on_error == RetryConfig(then="pkg:decide", backoff=backoff)
+    assert RetryConfig().attempts == Retry().attempts
+
+
+def test_mistakes_do_not_show_variables():
+    """What a variable holds is not in the message: it may be a secret."""
+    value = expand("${KEY}", {"KEY": "hunter2"})
+    for name in ("workers", "stop_timeout", "progress", "log_format"):
+        assert "not '${KEY}'" in message(**{name: value})
+
+
 def test_config_is_a_namespace():
     """The table ``config`` becomes what stages know as ``self.config``."""
     config, _ = read("backend.config={path = 'x', inner = {depth = 2}}")
@@ -78,6 +98,23 @@ def test_variables_have_no_type():
         ("backend.batch=many", "must be a whole number, not 'many'"),
         ("backend.batch={cuont=3}", "backend.1.batch.cuont: there is no such option; did you mean"),
         ("backend.batch={period=-1}", "backend.1.batch.period: must be at least 0"),
+        ("backend.queue_bytes=64MB", "must be a whole number, not '64MB'"),
+        ("backend.queue_bytes=0", "must be at least 1, not 0"),
+        ("backend.timeout=0", "must be more than 0, not 0"),
+        ("backend.timeout=nan", "must be more than 0, not nan"),
+        ("backend.sizeof=3", "must be a string, not 3"),
+        ("backend.on_error=retry", "must be 'fail', 'skip', 'dead_letter', or the path of a"),
+        ("backend.on_error=3", "or a table of attempts, backoff, then, on, not 3"),
+        ("backend.on_error.attempts=0", "backend.1.on_error.attempts: must be at least 1"),
+        ("backend.on_error.atempts=2", "no such option; did you mean 'attempts'"),
+        ("backend.on_error.then=retry", "backend.1.on_error.then: must be 'fail', 'skip'"),
+        ("backend.on_error.then=[]", "backend.1.on_error.then: must be 'fail', 'skip'"),
+        ("backend.on_error.backoff=3", "must be a table of times, as { initial = 0.1 }, not 3"),
+        ("backend.on_error.backoff.factor=0.5", "on_error.backoff.factor: must be at least 1"),
+        ("backend.on_error.backoff.initial=-1", "on_error.backoff.initial: must be at least 0"),
+        ("backend.on_error.backoff.jitter=1", "on_error.backoff.jitter: must be true or false"),
+        ("checkpoint_interval=0", "must be more than 0, not 0"),
+        ("state=3", "must be a string, not 3"),
         ("backend.config=3", "must be a table, not 3"),
         ("stop_timeout=-1", "must be at least 0"),
         ("stop_timeout=nan", "must be at least 0"),

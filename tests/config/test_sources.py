@@ -41,18 +41,34 @@ def test_flags():
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "number", "option", "value"),
+    ("text", "kind", "number", "keys", "value"),
     [
-        ("frontend.path=big.log", "frontend", None, "path", "big.log"),
-        ("transport.1.workers=16", "transport", 1, "workers", 16),
-        ("backend.3.url=http://x/?a=b", "backend", 3, "url", "http://x/?a=b"),
+        ("frontend.path=big.log", "frontend", None, ["path"], "big.log"),
+        ("transport.1.workers=16", "transport", 1, ["workers"], 16),
+        ("backend.3.url=http://x/?a=b", "backend", 3, ["url"], "http://x/?a=b"),
+        ("backend.batch.count=3", "backend", None, ["batch", "count"], 3),
+        (
+            "transport.1.on_error.backoff.initial=1",
+            "transport",
+            1,
+            ["on_error", "backoff", "initial"],
+            1,
+        ),
     ],
 )
-def test_set(text, kind, number, option, value):
-    """``--set`` names a stage by kind and number, or by kind alone."""
+def test_set(text, kind, number, keys, value):
+    """``--set`` names a stage by kind and number, or by kind alone, and keys at any depth."""
     (assignment,) = from_flags(Flags(set=(text,))).assignments
-    setting = Setting(value, Origin("flag", f"--set {text}"))
-    assert assignment == Assignment(kind, number, option, setting)
+    setting = Setting(value, Origin("flag", f"--set {text.partition('=')[0]}"))
+    option, *inner = keys
+    assert assignment == Assignment(kind, number, option, setting, tuple(inner))
+
+
+def test_what_is_set_is_no_place():
+    """Where a value was given is told without the value, which may be a secret."""
+    layer = from_flags(Flags(set=("backend.key=hunter2", "..=hunter2")))
+    assert "hunter2" not in str(layer.assignments[0].setting.origin)
+    assert "hunter2" not in str(layer.problems[0])
 
 
 def test_set_of_the_pipeline():
@@ -61,7 +77,7 @@ def test_set_of_the_pipeline():
     assert layer.settings["stop_timeout"].value == 3
 
 
-@pytest.mark.parametrize("text", ["workers", "a.b=c", "transport.x.workers=3", "=3", "frontend=x"])
+@pytest.mark.parametrize("text", ["workers", "a.b=c", "transport..workers=3", "=3", "frontend=x"])
 def test_set_refuses_what_is_malformed(text):
     """A malformed ``--set`` is a mistake that shows what is right."""
     (problem,) = from_flags(Flags(set=(text,))).problems

@@ -14,8 +14,10 @@ COUNT = 2_000
 
 def pipeline(source, sink, tmp_path, **options):
     options = {"state": tmp_path / "state", "checkpoint_interval": 0.01} | options
-    return Pipeline(source, **options).transport(lambda item: item, workers=4, name="pass").backend(
-        sink, name="sink"
+    return (
+        Pipeline(source, **options)
+        .transport(lambda item: item, workers=4, name="pass")
+        .backend(sink, name="sink")
     )
 
 

@@ -9,6 +9,7 @@ from m3.engine import Plan, StageSpec
 from m3.engine.plan import grace_of
 from m3.engine.validation import mistakes
 from m3.errors import PlanError
+from m3.policies import Retry
 
 
 class Source(Frontend):
@@ -66,7 +67,21 @@ def bad(**options):
         (bad(queue_size=0), "queue_size is 0"),
         (bad(concurrency=0), "concurrency is 0"),
         (bad(ordering="key"), "'completion' or 'input'"),
-        (bad(on_error="retry"), "'fail', 'skip', 'dead_letter', a Retry or a callable"),
+        (bad(on_error="retry"), "'fail', 'skip', 'dead_letter', a callable or a Retry"),
+        (bad(on_error="dead_letter"), "give the pipeline dead_letters=FILE, or state=DIR"),
+        (bad(on_error=Retry(then="dead_letter")), "give the pipeline dead_letters=FILE, or"),
+        (bad(on_error=Retry(), ordering="input", workers=0), "it needs a worker of its own"),
+        (bad(timeout=0), "timeout is 0; it is a time in seconds, more than 0"),
+        (bad(timeout=float("nan")), "timeout is nan"),
+        (bad(timeout=float("inf")), "timeout is inf"),
+        (bad(timeout=True), "timeout is True"),
+        (bad(timeout="3"), "timeout is '3'"),
+        (bad(timeout=3, workers=0), "needs a worker of its own, and workers is 0"),
+        (bad(queue_bytes=0), "queue_bytes is 0; it is a number of bytes"),
+        (bad(queue_bytes="64MB"), "queue_bytes is '64MB'"),
+        (bad(sizeof="len"), "sizeof is 'len'; it is a callable"),
+        (StageSpec("frontend", [1], name="t", on_error=Retry()), "cannot be read again"),
+        (StageSpec("frontend", [1], name="t", timeout=3), "a frontend has no timeout"),
         (bad(batch=Batch()), "needs a stage with process_batch"),
         (bad(options={"colour": 1}), "colour"),
         (StageSpec("transport", 7, name="t"), "7 is no transport"),
@@ -90,6 +105,46 @@ def test_each_mistake_is_told(spec, message):
         Engine(plan)
     assert message in str(caught.value)
     assert repr(spec.name) in str(caught.value)
+
+
+@pytest.mark.parametrize("policy", ["dead_letter", Retry(then="dead_letter")])
+@pytest.mark.parametrize("place", [{"dead_letters": "d.jsonl"}, {"state": "st"}])
+def test_dead_letters_have_a_place(policy, place):
+    """A stage may make dead letters where the pipeline has a file for them, or a state."""
+    pipeline = Pipeline([1], on_error="dead_letter", **place).transport(str, on_error=policy)
+    assert mistakes(pipeline.plan()) == ()
+
+
+@pytest.mark.parametrize("option", ["state", "dead_letters"])
+@pytest.mark.parametrize("path", ["", 3, b"x"])
+def test_paths(option, path):
+    """A path is a string or a Path, and says something: "" would be the current folder."""
+    (mistake,) = mistakes(Pipeline([1], **{option: path}).plan())
+    assert mistake == f"{option} is {path!r}; it is a path"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "1", True, float("inf")])
+def test_the_time_between_checkpoints(seconds):
+    """Between two checkpoints there is some time, and not for ever."""
+    (mistake,) = mistakes(Pipeline([1], checkpoint_interval=seconds).plan())
+    assert mistake.startswith(f"checkpoint_interval is {seconds!r}; it is a time")
+
+
+def test_nothing_runs_in_threads_that_are_given_up():
+    """A stage chained behind one with a timeout would be given up with it."""
+    pipeline = Pipeline([1]).transport(str, name="slow", timeout=3).transport(str, workers=0)
+    (mistake,) = mistakes(pipeline.plan())
+    assert "runs in the threads of 'slow'" in mistake
+    assert mistake.endswith("give it a worker")
+
+
+def test_a_frontend_that_waits_leaves_nobody_to_commit():
+    """With a state, no backend runs in the thread of a frontend."""
+    pipeline = Pipeline([1], name="x").backend(Sink, workers=0)
+    assert mistakes(pipeline.plan()) == ()
+    pipeline = Pipeline([1], state="st").transport(str, workers=0).backend(Sink, workers=0)
+    (mistake,) = mistakes(pipeline.plan())
+    assert "nothing could commit it while the frontend waits for input" in mistake
 
 
 def test_all_mistakes_are_told_at_once():

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from m3.observe import logs
+from m3.secret import Secret
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +81,22 @@ def test_closed_stderr_is_survived(monkeypatch):
     for stream in (Closed(), None):
         monkeypatch.setattr("sys.stderr", stream)
         logging.getLogger("x").error("lost")
+
+
+def test_secrets_and_control_characters(capsys):
+    """Neither format shows a secret, nor anything that a terminal obeys."""
+    Secret("swordfish-in-a-log")
+    for log_format in ("text", "json"):
+        logs.configure(log_format=log_format)
+        extra = {"what": ["x://u:pa55@h"], "it": ValueError("swordfish-in-a-log")}
+        try:
+            raise ValueError("no x://u:pa55@h\n12:00 forged \x9b2J\u202e")
+        except ValueError:
+            logging.getLogger("x").exception("swordfish-in-a-log \x1b", extra=extra)
+        err = capsys.readouterr().err
+        assert "swordfish" not in err
+        assert "pa55" not in err
+        assert all(c == "\n" or c.isprintable() for c in err)
+        assert not any(line.startswith("12:00 forged") for line in err.splitlines())
+        if log_format == "json":
+            assert json.loads(err)["message"] == "*** \x1b"
