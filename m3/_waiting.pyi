@@ -4,8 +4,6 @@ from typing_extensions import disjoint_base
 
 from m3._parking import Switch
 
-__pyx_capi__: dict[str, object]
-
 @disjoint_base
 class Attempt:
     item: Any

@@ -77,9 +77,9 @@ class Retry:
     on: tuple[type[Exception], ...] = (Exception,)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.attempts, int) or self.attempts < 1:
+        if type(self.attempts) is not int or self.attempts < 1:
             raise PlanError(f"Retry(attempts={self.attempts!r}): it is a number, at least 1")
-        if not isinstance(self.backoff, Backoff):
+        if type(self.backoff) is not Backoff:
             raise PlanError(f"Retry(backoff={self.backoff!r}): it is a Backoff")
         if not callable(self.then) and self.then not in ("fail", "skip", "dead_letter"):
             raise PlanError(

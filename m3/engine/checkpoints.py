@@ -18,7 +18,7 @@ the lowest below which everything is done, taken before the backends commit.
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from m3._parking import Gate, Switch
 from m3._tokens import Ledger, Tally
@@ -34,13 +34,15 @@ from m3.engine.delivery import (
     resumes,
 )
 from m3.engine.errands import Errand
-from m3.engine.letterbox import Letterbox
 from m3.engine.plan import Plan
 from m3.engine.runtime import Runtime
 from m3.engine.state import Checkpoint, StateStore
 from m3.engine.workers import Worker
 from m3.errors import AbandonedError, StageError, StateError
 from m3.stages import Backend
+
+if TYPE_CHECKING:
+    from m3.engine.stores import Stores
 
 __all__ = ("Checkpoints", "needs_rounds")
 
@@ -68,7 +70,7 @@ class Run(Protocol):
     plan: Plan
     runtime: Runtime
     aborting: Switch
-    letters: Letterbox | None
+    stores: "Stores"
 
     def fail(self, failure: StageError) -> None:
         """End the run because of *failure*."""
@@ -106,6 +108,7 @@ class Checkpoints:
     def __init__(self, run: Run, workers: list[Worker]) -> None:
         self._run = run
         self._workers = workers
+        self._letters = run.stores.letters
         self._gate = Gate()
         self._store: StateStore | None = None
         self._base = Checkpoint()
@@ -171,10 +174,10 @@ class Checkpoints:
         self._base = self._last = self._latest(self._store)
         if not self._store.is_new:
             self._check_parts(self._base)
-        if self._run.letters is not None:
-            self._run.letters.commits_itself = False
+        if self._letters is not None:
+            self._letters.commits_itself = False
             if not self._store.is_new:
-                self._run.letters.resume(self._base.sinks.get(LETTERS))
+                self._letters.resume(self._base.sinks.get(LETTERS))
         for each in self._frontends:
             if resumes(each.instance):
                 self._ask(each, partial(each.instance.resume, self._base.sources.get(each.key)))
@@ -387,8 +390,8 @@ class Checkpoints:
         plain = [each for each in self._committing if not is_transactional(each.instance)]
         posted = [(each.key, self._post(each, each.instance.commit)) for each in plain]
         marks = {key: errand.wait() for key, errand in posted}
-        if self._run.letters is not None:
-            marks[LETTERS] = self._run.letters.mark()
+        if self._letters is not None:
+            marks[LETTERS] = self._letters.mark()
         if self._store is None:
             for each in self._transactional:
                 if overrides(each.instance, "commit", Backend):

@@ -17,15 +17,14 @@ from typing import Any, Self
 from m3._loops import close, discard
 from m3._tokens import Tally
 from m3.engine.at_exit import forget, watch
-from m3.engine.checkpoints import Checkpoints, needs_rounds
 from m3.engine.failures import Failures
-from m3.engine.letterbox import Letterbox, letterbox_of
 from m3.engine.limits import FailureLimits
 from m3.engine.plan import Plan, grace_of
 from m3.engine.pools import Layout, lay_out, needs_tokens
 from m3.engine.report import Report, State
 from m3.engine.results import Results
 from m3.engine.runtime import Runtime
+from m3.engine.stores import Stores
 from m3.engine.summary import count, summarize
 from m3.engine.untold import keep_untold, take_untold, tell
 from m3.engine.validation import validate
@@ -58,8 +57,7 @@ class Engine:
         self.stopping = self.runtime.switch()
         self.aborting = self.runtime.switch()
         self.tracking = needs_tokens(plan)
-        self.has_rounds = needs_rounds(plan)
-        self.wants_positions = plan.state is not None or plan.dead_letters is not None
+        self.stores = Stores(plan)
         self._winding_down = self.runtime.switch()
         self._ended = self.runtime.switch()
         self._prepared = self.runtime.queue(0)
@@ -70,8 +68,6 @@ class Engine:
         self._lock = threading.RLock()
         self._state: State = "created"
         self.failures = Failures()
-        self.letters: Letterbox | None = None
-        self.checkpoints: Checkpoints | None = None
         self._at_abort: list[Callable[[], object]] = []
         self._leftovers = Tally()
         self._tallies = [self._leftovers]
@@ -282,8 +278,7 @@ class Engine:
             self._at_work -= 1
             if self._at_work == 0:
                 self._abandon_leftovers()
-                if self.checkpoints is not None:
-                    self.checkpoints.end()
+                self.stores.end()
 
     def at_abort(self, function: Callable[[], object]) -> None:
         """Call *function* once when the run is over; at once if it is."""
@@ -298,12 +293,6 @@ class Engine:
     def has_stopped_early(self) -> bool:
         """Return whether the run ends before the end of its input."""
         return self.stopping.is_on()
-
-    def confirm(self) -> Exception | None:
-        """Block until what was settled before the call is durable; return why it is not."""
-        if self.checkpoints is not None:
-            return self.checkpoints.confirm()
-        return self.letters.confirm() if self.letters is not None else None
 
     def counts(self) -> dict[str, int]:
         """Return how many items were produced, and what became of them so far."""
@@ -327,18 +316,15 @@ class Engine:
         """Set everything up and let the workers go, or undo it and raise."""
         try:
             watch(self)
-            self.letters = letterbox_of(self.plan)
+            self.stores.open()
             self._layout = lay_out(self.plan, self.runtime, collect=collect, aborting=self.aborting)
             self.limits = FailureLimits(self.plan, self._layout.pools, self._workers)
             if self._set_up([staff(pool, self) for pool in reversed(self._layout.pools)]):
-                if self.has_rounds:
-                    self.checkpoints = Checkpoints(self, self._workers)
-                    self.checkpoints.begin()
+                self.stores.begin(self, self._workers)
                 for worker in self._workers:
                     worker.may_work = True
                     worker.go.turn_on()
-                if self.checkpoints is not None:
-                    self.checkpoints.start()
+                self.stores.start()
                 return
         except BaseException:
             self._undo_setup()
@@ -486,8 +472,7 @@ class Engine:
                 self.failures.hung = hung
         for worker in self._workers:
             worker.work.give_up_items()
-        if self.checkpoints is not None:
-            self.checkpoints.give_up()
+        self.stores.give_up()
         self._ended.turn_on()
 
     def _close_books(self) -> None:
@@ -495,21 +480,13 @@ class Engine:
             if self.stopped():
                 return
             self._abandon_leftovers()
-            self._close_stores()
+            if failure := self.stores.close():
+                self.failures.add(failure)
             self._ended_at = self.runtime.monotonic(), self.runtime.process_time()
             failures = self.failures.all()
             self._state = "failed" if failures else "finished"
             keep_untold(self, self.plan.name, failures)
         forget(self)
-
-    def _close_stores(self) -> None:
-        try:
-            if self.checkpoints is not None:
-                self.checkpoints.close()
-            if self.letters is not None:
-                self.letters.close()
-        except Exception as error:
-            self.failures.add(StageError(error, stage="dead letters", worker=0))
 
     def _abandon_leftovers(self) -> None:
         """Settle what nobody will take any more; the caller holds the lock."""
@@ -523,8 +500,8 @@ class Engine:
         for worker in self._workers:
             if worker.thread is not None and not self.failures.hung:
                 worker.thread.join()
-        if self.checkpoints is not None and not self.failures.hung:
-            self.checkpoints.join()
+        if not self.failures.hung:
+            self.stores.join()
 
     def _elapsed(self) -> tuple[float, float]:
         wall, cpu = self._ended_at or (self.runtime.monotonic(), self.runtime.process_time())

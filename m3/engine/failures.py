@@ -174,17 +174,20 @@ class Judge:
 
     def _is_kept(self, failure: StageError, pairs: list[tuple[Any, Any]]) -> bool:
         """Keep the items as dead letters; where that fails, the run does."""
-        try:
-            if self._keep is None:
-                raise PlanError("there is no place for dead letters: give dead_letters or state")
-            self._keep(failure, pairs, self._spec.kind)
-        except Exception as error:
+        error: Exception | None = None
+        if self._keep is None:
+            error = PlanError("there is no place for dead letters: give dead_letters or state")
+        else:
+            try:
+                self._keep(failure, pairs, self._spec.kind)
+            except Exception as raised:
+                error = raised
+        if error is not None:
             self._fail(failure)
             cause = DeadLetterError(f"the item could not be kept as a dead letter: {error}")
             cause.__cause__ = error
             self._fail(self._failure(cause, failure.item, failure.position, failure.attempts))
-            return False
-        return True
+        return error is None
 
     def _are_too_many(self, failure: StageError, count: int) -> bool:
         excesses = [limit.add(failure, count) for limit in self._limits]

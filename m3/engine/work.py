@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from m3._loops import abandon, end, hand_over, pump, serve, serve_ordered, wake
 from m3._order import Collect
@@ -17,7 +17,6 @@ from m3.engine.answers import MOST_UNANSWERED, Answers
 from m3.engine.delivery import is_told
 from m3.engine.errands import Errands
 from m3.engine.failures import Failures, Judge
-from m3.engine.letterbox import Letterbox
 from m3.engine.limits import FailureLimits
 from m3.engine.plan import StageSpec
 from m3.engine.pools import Branch, Pool
@@ -27,6 +26,9 @@ from m3.engine.shape import Shape, entry_point, iterate, shape_of
 from m3.errors import StageError, StopPipeline
 from m3.policies import Batch
 from m3.stages import Frontend
+
+if TYPE_CHECKING:
+    from m3.engine.stores import Stores
 
 __all__ = ("Run", "Work")
 
@@ -39,10 +41,8 @@ class Run(Protocol):
     aborting: Switch
     limits: FailureLimits
     failures: Failures
-    letters: Letterbox | None
+    stores: "Stores"
     tracking: bool
-    has_rounds: bool
-    wants_positions: bool
 
     def prepared(self, worker: Any) -> None:
         """Take note that the setup of *worker* is over, well or not."""
@@ -64,9 +64,6 @@ class Run(Protocol):
 
     def has_failed(self) -> bool:
         """Return whether the run has failed or was given up."""
-
-    def confirm(self) -> Exception | None:
-        """Block until what was settled is durable; return why it is not."""
 
 
 class Work:
@@ -213,7 +210,7 @@ class Work:
             fail=self._run.fail,
             note=self._run.failures.note,
             stop=self._run.request_stop,
-            keep=self._run.letters.put if self._run.letters else None,
+            keep=self._run.stores.keep_letter,
             limits=self._run.limits.of(spec),
         )
 
@@ -236,7 +233,7 @@ class Work:
         if is_told(frontend):
             self.ledger = self.ledger or Ledger(MOST_UNANSWERED)
             self.answers = Answers(
-                frontend, self.ledger, confirm=self._run.confirm, fail=self._answer_failed
+                frontend, self.ledger, confirm=self._run.stores.confirm, fail=self._answer_failed
             )
             self.answering = self._run.runtime.spawn(self.answers.give, f"{self._name}-answers")
         stop = getattr(frontend, "stop", None)

@@ -87,7 +87,7 @@ class Worker:
         finally:
             self.is_prepared = True
             self._run.prepared(self)
-        if self._run.has_rounds:
+        if self._run.stores.has_rounds:
             self.opening.serve()
         self.go.wait()
         try:
@@ -97,7 +97,7 @@ class Worker:
             self.close()
             self._run.all_passed_on()
         self.is_answering = True
-        if self._run.has_rounds:
+        if self._run.stores.has_rounds:
             self.errands.serve()
         self.work.await_answers()
         self.is_answering = False
@@ -113,7 +113,7 @@ class Worker:
     def hangs(self) -> bool:
         """Return whether it should have ended, or be set up, and is not."""
         is_waiting = self.is_prepared and not self.go.is_on()
-        is_waiting = is_waiting and (self.opening.is_idle or not self._run.has_rounds)
+        is_waiting = is_waiting and (self.opening.is_idle or not self._run.stores.has_rounds)
         is_ending = self.errands.is_idle or self.work.has_open_items()
         is_waiting = is_waiting or (self.is_answering and is_ending)
         return self.thread is not None and not self.has_ended and not is_waiting
@@ -137,7 +137,7 @@ class Worker:
             try:
                 instance = make_instance(spec)
                 if isinstance(instance, Frontend):
-                    instance.wants_positions = self._run.wants_positions
+                    instance.wants_positions = self._run.stores.wants_positions
                 _call_if_there(instance, "setup")
             except BaseException as error:
                 self.setup_error = SetupError(error, stage=spec.name, worker=self.number)

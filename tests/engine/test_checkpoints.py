@@ -185,15 +185,6 @@ def test_the_mark_is_below_everything_that_is_not_done(tmp_path):
     assert checkpoints[-1] == 99
 
 
-class Source(Numbers):
-    """Resumes, and is told."""
-
-    log: list = []
-
-    def ack(self, position):
-        self.log.append(("ack", position))
-
-
 def test_the_order_of_durability(tmp_path):
     """First the sink is committed, then the checkpoint is written, then the source is told."""
     log = []
@@ -207,7 +198,7 @@ def test_the_order_of_durability(tmp_path):
             log.append(("commit", None))
             return super().commit()
 
-    class Told(Source):
+    class Told(Numbers):
         def checkpoint(self, position):
             log.append(("checkpoint", position))
             return position

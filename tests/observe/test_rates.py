@@ -17,6 +17,7 @@ def stage(name, *, out, busy, workers=1, size=None):
         items_out=out,
         errors=0,
         dropped=0,
+        retries=0,
         busy=busy,
         wait_in=0.0,
         wait_out=0.0,

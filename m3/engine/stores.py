@@ -1,0 +1,85 @@
+"""What a run keeps beside its items: dead letters and checkpoints."""
+
+from typing import TYPE_CHECKING
+
+from m3.engine.checkpoints import Checkpoints, needs_rounds
+from m3.engine.failures import KeepLetter
+from m3.engine.letterbox import Letterbox, letterbox_of
+from m3.engine.plan import Plan
+from m3.engine.workers import Worker
+from m3.errors import StageError
+
+if TYPE_CHECKING:
+    from m3.engine.engine import Engine
+
+__all__ = ("Stores",)
+
+
+class Stores:
+    """
+    The dead letters and the checkpoints of a run, as far as it has them.
+
+    Attributes:
+        has_rounds: whether its backends commit while it lasts.
+        wants_positions: whether it keeps where an item came from.
+        letters: its dead letters; None before :meth:`open`, or if it keeps none.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.has_rounds = needs_rounds(plan)
+        self.wants_positions = plan.state is not None or plan.dead_letters is not None
+        self.letters: Letterbox | None = None
+        self._plan = plan
+        self._checkpoints: Checkpoints | None = None
+
+    def open(self) -> None:
+        """Open what there is, before the stages are set up."""
+        self.letters = letterbox_of(self._plan)
+
+    def begin(self, engine: "Engine", workers: list[Worker]) -> None:
+        """Have the stages, which are set up, go back to the last checkpoint."""
+        if self.has_rounds:
+            self._checkpoints = Checkpoints(engine, workers)
+            self._checkpoints.begin()
+
+    def start(self) -> None:
+        """Make checkpoints from now on."""
+        if self._checkpoints is not None:
+            self._checkpoints.start()
+
+    @property
+    def keep_letter(self) -> KeepLetter | None:
+        """What keeps items as dead letters; None if there is no place for them."""
+        return None if self.letters is None else self.letters.put
+
+    def confirm(self) -> Exception | None:
+        """Block until what was settled before the call is durable; return why it is not."""
+        if self._checkpoints is not None:
+            return self._checkpoints.confirm()
+        return self.letters.confirm() if self.letters is not None else None
+
+    def end(self) -> None:
+        """Take note that all workers have passed on all that they will."""
+        if self._checkpoints is not None:
+            self._checkpoints.end()
+
+    def give_up(self) -> None:
+        """Let nobody wait for a checkpoint any longer."""
+        if self._checkpoints is not None:
+            self._checkpoints.give_up()
+
+    def join(self) -> None:
+        """Block until no thread of theirs is left."""
+        if self._checkpoints is not None:
+            self._checkpoints.join()
+
+    def close(self) -> StageError | None:
+        """Make durable what is not yet, and let another run use them; return what went wrong."""
+        try:
+            if self._checkpoints is not None:
+                self._checkpoints.close()
+            if self.letters is not None:
+                self.letters.close()
+        except Exception as error:
+            return StageError(error, stage="dead letters", worker=0)
+        return None
