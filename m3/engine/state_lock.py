@@ -63,6 +63,7 @@ class StateLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = _locked(path)
+        self._has_entered = False
         _held.add(self)
 
     @property
@@ -77,6 +78,7 @@ class StateLock:
 
     def enter(self) -> None:
         """Write the number of this process into the file."""
+        self._has_entered = True
         self._write_user(str(os.getpid()))
 
     def last(self) -> LastNumber | None:
@@ -90,16 +92,20 @@ class StateLock:
 
     def note(self, last: LastNumber, *, durably: bool = False) -> None:
         """Let the file say *last*; *durably*: block until that outlives a power loss."""
-        _write(self._file, last.line(), RECORD_AT)
+        try:
+            _write(self._file, last.line(), RECORD_AT)
+        except OSError:
+            self._remove_half_a_line()
+            raise
         if durably:
             os.fsync(self._file)
 
     def close(self) -> None:
         """Let others use the state."""
-        if self.is_held:
+        if self.is_held and self._has_entered:
             with suppress(OSError):
                 self._write_user("")
-            self.forget()
+        self.forget()
 
     def remove(self) -> None:
         """Remove the file; it stays locked until :meth:`close`."""
@@ -110,6 +116,10 @@ class StateLock:
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
+
+    def _remove_half_a_line(self) -> None:
+        if os.fstat(self._file).st_size < RECORD_AT + LINE_WIDTH:
+            os.ftruncate(self._file, RECORD_AT)
 
     def _write_user(self, user: str) -> None:
         _write(self._file, HEADER + f"{user:{PID_WIDTH - 1}}\n".encode(), 0)
@@ -123,7 +133,7 @@ def user_of(path: Path) -> tuple[str, LastNumber | None]:
         ValueError: the file cannot be read.
         OSError: the same, or there is none.
     """
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         user = _user(file)
         if user and _tries(file, fcntl.LOCK_SH):
