@@ -193,7 +193,10 @@ class StateStore:
 
     def _begin(self) -> None:
         if not self._lock.is_own():
-            raise _refused(self.folder, LOCK, "it is not of m3")
+            if self._path.exists():
+                raise _refused(self.folder, LOCK, "it is damaged")
+            foreign = f"{self._lock.path} is not of m3; use another folder for the state"
+            raise StateError(foreign)
         self._lock.enter()
 
     def _create(self, name: str) -> LastNumber:
@@ -218,13 +221,10 @@ def look_at(folder: str | os.PathLike[str]) -> StateView:
     place = Path(folder)
     try:
         user, last = _last_of(lambda: user_of(place / LOCK), place)
-        if last is None or (last.number == UNMADE and not (place / DATABASE).exists()):
+        is_made = last is not None and last.number != UNMADE
+        if not is_made and not (place / DATABASE).exists():
             raise StateError(f"there is no state in {place}")
         return _whole(place, last, user)
-    except FileNotFoundError:
-        if (place / DATABASE).exists():
-            raise _refused(place, LOCK, "it is missing") from None
-        raise StateError(f"there is no state in {place}") from None
     except OSError as error:
         raise _no_access(place, error) from error
 

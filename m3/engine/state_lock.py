@@ -73,8 +73,7 @@ class StateLock:
 
     def is_own(self) -> bool:
         """Tell whether the file is one of m3, whole or not."""
-        begin = os.pread(self._file, len(HEADER), 0)
-        return HEADER.startswith(begin)
+        return _is_own(self._file)
 
     def enter(self) -> None:
         """Write the number of this process into the file."""
@@ -129,12 +128,19 @@ def user_of(path: Path) -> tuple[str, LastNumber | None]:
     """
     Return the number of the process that uses the state, or "", and what the lock says.
 
+    Both are empty if there is no lock.
+
     Raises:
-        ValueError: the file cannot be read.
-        OSError: the same, or there is none.
+        ValueError: it is damaged.
+        OSError: it cannot be read.
     """
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return "", None
+    try:
+        if not _is_own(file):
+            raise ValueError("it is damaged")
         user = _user(file)
         if user and _tries(file, fcntl.LOCK_SH):
             user = ""
@@ -188,6 +194,10 @@ def _is_at(file: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _is_own(file: int) -> bool:
+    return HEADER.startswith(os.pread(file, len(HEADER), 0))
 
 
 def _user(file: int) -> str:

@@ -318,20 +318,39 @@ def test_the_child_of_a_fork(folder):
             child()
         assert ended(number) == 0
         store.write(Checkpoint(2))
-
-        read, write = os.pipe()
-        waiting = forked(lambda: os.read(read, 1))
-        def next_run():
-            os.kill(os.getppid(), 0)
-            again = StateStore(folder)
-            assert again.checkpoint == Checkpoint(2), again.checkpoint
-            again.close()
-        store._lock.forget()  # as the end of the process does, while the child still lives
-        assert ended(forked(next_run)) == 0
-        os.write(write, b"x")
-        assert ended(waiting) == 0
+        store.close()
     """
     run_well(program, folder)
+    assert look_at(folder).checkpoint == Checkpoint(2)
+
+
+def test_a_child_that_lives_on(folder):
+    """A child that outlives the killed run keeps the next one from nothing."""
+    program = """
+        ready, ready_in = os.pipe()
+        end, end_in = os.pipe()
+
+        def child():
+            os.close(end_in)
+            os.write(ready_in, b"x")
+            os.read(end, 1)
+
+        def first_run():
+            store = StateStore(folder)
+            store.write(Checkpoint(1))
+            forked(child)
+            os.read(ready, 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        assert ended(forked(first_run)) == -signal.SIGKILL
+        store = StateStore(folder)
+        assert store.checkpoint == Checkpoint(1)
+        os.close(end_in)
+        store.write(Checkpoint(2))
+        store.close()
+    """
+    run_well(program, folder)
+    assert look_at(folder).checkpoint == Checkpoint(2)
 
 
 RACE = """
@@ -610,7 +629,7 @@ def test_a_foreign_lock(folder):
     """A file that happens to be called lock is neither written nor removed."""
     folder.mkdir()
     (folder / "lock").write_text("mine\n")
-    assert "lock: it is not of m3" in refusal(folder)
+    assert "lock is not of m3; use another folder" in refusal(folder)
     with pytest.raises(StateError, match="is not of m3"):
         reset(folder)
     assert (folder / "lock").read_text() == "mine\n"
