@@ -677,3 +677,56 @@ def test_no_memory_of_old_checkpoints(folder):
     assert (folder / "state.db-wal").stat().st_size < 5_000_000
     store.close()
     assert (folder / "state.db").stat().st_size < 20_000
+
+
+def test_killed_while_writing(folder):
+    """Killed at any moment, the state has the last checkpoint whose write returned, or the next."""
+    program = """
+        store = StateStore(folder)
+        while True:
+            number = store.checkpoint.number + 1
+            store.write(Checkpoint(number, {"file/0": number}, {"out/0": "x" * 9000}))
+            os.write(1, b"%d\\n" % number)
+    """
+    words = [sys.executable, "-c", PRELUDE + textwrap.dedent(program), str(folder)]
+    last = 0
+    for turn in range(12):
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            for _ in range(1 + 7 * turn):
+                process.stdout.readline()
+            process.kill()
+            told = process.stdout.read().splitlines()
+        least = max(last, *map(int, told[-1:]), 0)
+        store = StateStore(folder)
+        last = store.checkpoint.number
+        assert least <= last
+        assert store.checkpoint.sources == {"file/0": last}
+        assert is_whole(folder)
+        store.close()
+    assert last > 400
+
+
+def test_looking_at_a_busy_state(folder):
+    """Whoever looks never disturbs a run, and sees checkpoints that only rise."""
+    program = """
+        begun = StateStore(folder)
+        begun.write(Checkpoint(1))
+        begun.close()
+
+        def runs():
+            for _ in range(60):
+                store = StateStore(folder)
+                for _ in range(3):
+                    store.write(Checkpoint(store.checkpoint.number + 1, {"a": "x" * 3000}))
+                store.close()
+
+        child = forked(runs)
+        last = looks = 0
+        while os.waitpid(child, os.WNOHANG) == (0, 0):
+            number = look_at(folder).checkpoint.number
+            assert number >= last
+            last, looks = number, looks + 1
+        assert look_at(folder).checkpoint.number == 181
+        print(looks)
+    """
+    assert int(*run_well(program, folder)) > 10
