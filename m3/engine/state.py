@@ -188,8 +188,8 @@ class StateStore:
                 "use another folder for the state"
             )
         self.key, self.checkpoint = view.key, view.checkpoint
-        self._database = StateDatabase(self._path)
         self._lock.note(LastNumber(self.key, self.checkpoint.number), durably=True)
+        self._database = StateDatabase(self._path)
 
     def _begin(self) -> None:
         if not self._lock.is_own():
