@@ -9,6 +9,7 @@ from m3.cli.explain import explain
 from m3.cli.group import Commands
 from m3.cli.listing import listing
 from m3.cli.run import run
+from m3.cli.state import state
 from m3.cli.version import print_version
 
 __all__ = ("commands",)
@@ -37,5 +38,5 @@ def commands() -> None:
     """
 
 
-for command in (run, check, explain, listing, bench, completion):
+for command in (run, check, explain, listing, state, bench, completion):
     commands.add_command(command)

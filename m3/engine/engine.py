@@ -17,9 +17,10 @@ from typing import Any, Self
 from m3._loops import close, discard
 from m3._tokens import Tally
 from m3.engine.at_exit import forget, watch
+from m3.engine.deadline import Deadline
 from m3.engine.failures import Failures
 from m3.engine.limits import FailureLimits
-from m3.engine.plan import Plan, grace_of
+from m3.engine.plan import Plan
 from m3.engine.pools import Layout, lay_out, needs_tokens
 from m3.engine.report import Report, State
 from m3.engine.results import Results
@@ -72,8 +73,7 @@ class Engine:
         self._leftovers = Tally()
         self._tallies = [self._leftovers]
         self._stop_requested = False
-        self._deadline: float | None = None
-        self._abort_at: float | None = None
+        self._deadline = Deadline(self.runtime)
         self._began = self._began_cpu = 0.0
         self._ended_at: tuple[float, float] | None = (0.0, 0.0)
 
@@ -349,9 +349,9 @@ class Engine:
     def _await_setups(self, workers: list[Worker]) -> None:
         """Wait for the setups of *workers*; once a stop was asked for, until its deadline."""
         missing = set(workers)
-        while missing and self._time_left() != 0:
+        while missing and self._deadline.left() != 0:
             with suppress(Empty):
-                missing.discard(self._prepared.get(timeout=self._time_left()))
+                missing.discard(self._prepared.get(timeout=self._deadline.left()))
         with self._lock:
             if not self.failures.hung:
                 self.failures.hung = [worker.hung_error() for worker in missing]
@@ -373,7 +373,7 @@ class Engine:
             for worker in reversed(self._workers):
                 worker.let_go()
                 if worker.thread is not None:
-                    worker.thread.join(self._time_left())
+                    worker.thread.join(self._deadline.left())
         finally:
             for worker in self._workers:
                 worker.let_go()
@@ -403,11 +403,8 @@ class Engine:
 
     def _wind_down(self, timeout: float | None) -> None:
         """End the input, and set the deadline for the rest, if none was set."""
-        if timeout is not None or self._deadline is None:
-            seconds = self.plan.stop_timeout if timeout is None else timeout
-            now = self.runtime.monotonic()
-            self._abort_at = now + seconds - grace_of(seconds)
-            self._deadline = now + seconds
+        if timeout is not None or not self._deadline.is_set():
+            self._deadline.set(self.plan.stop_timeout if timeout is None else timeout)
         self.stopping.turn_on()
         for worker in self._workers:
             worker.work.end_input()
@@ -433,11 +430,6 @@ class Engine:
                 return
             function()
 
-    def _time_left(self) -> float | None:
-        if self._deadline is None:
-            return None
-        return max(0.0, self._deadline - self.runtime.monotonic())
-
     def _settle(self, until: float | None = None) -> bool:
         """
         Wait for the workers to end, abandoning and giving up when it is time to.
@@ -445,24 +437,17 @@ class Engine:
         Returns:
             False if *until* came first.
         """
-        while not self._ended.wait(self._patience(until)):
-            now = self.runtime.monotonic()
-            if self._deadline is not None and now >= self._deadline:
+        while not self._ended.wait(self._deadline.patience(until, self.aborting.is_on())):
+            if self._deadline.is_over():
                 self._give_up()
                 break
-            if until is not None and now >= until:
+            if until is not None and self.runtime.monotonic() >= until:
                 return False
-            if self._abort_at is not None and now >= self._abort_at:
+            if self._deadline.is_time_to_abort():
                 self._abort()
         self._close_books()
         self._join_threads()
         return True
-
-    def _patience(self, until: float | None) -> float | None:
-        """Return how long to wait before there is something to do about the end."""
-        next_step = self._deadline if self.aborting.is_on() else self._abort_at
-        moments = [moment for moment in (next_step, until) if moment is not None]
-        return max(0.0, min(moments) - self.runtime.monotonic()) if moments else None
 
     def _give_up(self) -> None:
         """Note who hangs, and let nobody wait any longer."""

@@ -6,6 +6,7 @@ without a word: if anything of it is missing, damaged or older than it should
 be, it is refused.
 """
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from uuid import uuid4
 
 from m3._plain import dumps, loads
 from m3.engine.state_lock import UNMADE, LastNumber, StateLock, user_of
-from m3.errors import StateError
+from m3.errors import NotPlainError, StateError
 
 if TYPE_CHECKING:
     from m3.engine.state_db import StateDatabase
@@ -55,18 +56,15 @@ class Checkpoint:
         Return it as one line of ASCII, with a checksum over all of it.
 
         Raises:
-            NotPlainError: a mark cannot be written down.
+            NotPlainError: a mark cannot be written down; it says whose.
         """
-        return _sealed(
-            {
-                "schema": SCHEMA,
-                "number": self.number,
-                "sources": self.sources,
-                "sinks": self.sinks,
-                "counts": self.counts,
-                "finished": self.finished,
-            }
-        )
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        try:
+            return _sealed({"schema": SCHEMA, **fields})
+        except NotPlainError:
+            for stage, mark in (*self.sources.items(), *self.sinks.items()):
+                _check_plain(stage, mark)
+            raise
 
     @classmethod
     def from_text(cls, text: str) -> "Checkpoint":
@@ -77,12 +75,9 @@ class Checkpoint:
             StateError: *text* is damaged, or of a newer m3.
         """
         try:
-            fields = _unsealed(text)
-            if fields.pop("schema") > SCHEMA:
-                raise StateError("the checkpoint was written by a newer m3")
-            return cls(**fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise StateError(f"the checkpoint is damaged: {error}") from error
+            return _read_back(text)
+        except ValueError as error:
+            raise StateError(f"the checkpoint cannot be gone on from: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +174,7 @@ class StateStore:
             self._lock.close()
 
     def _open(self, name: str) -> None:
-        from m3.engine.state_db import Damaged, StateDatabase
+        from m3.engine.state_db import StateDatabase
 
         self._begin()
         last = _last_of(self._lock.last, self.folder)
@@ -193,15 +188,15 @@ class StateStore:
                 "use another folder for the state"
             )
         self.key, self.checkpoint = view.key, view.checkpoint
-        try:
-            self._database = StateDatabase(self._path)
-        except Damaged as damage:
-            raise _refused(self.folder, DATABASE, damage) from damage
         self._lock.note(LastNumber(self.key, self.checkpoint.number), durably=True)
+        self._database = StateDatabase(self._path)
 
     def _begin(self) -> None:
         if not self._lock.is_own():
-            raise _refused(self.folder, LOCK, "it is not of m3")
+            if self._path.exists():
+                raise _refused(self.folder, LOCK, "it is damaged")
+            foreign = f"{self._lock.path} is not of m3; use another folder for the state"
+            raise StateError(foreign)
         self._lock.enter()
 
     def _create(self, name: str) -> LastNumber:
@@ -226,13 +221,10 @@ def look_at(folder: str | os.PathLike[str]) -> StateView:
     place = Path(folder)
     try:
         user, last = _last_of(lambda: user_of(place / LOCK), place)
-        if last is None or (last.number == UNMADE and not (place / DATABASE).exists()):
+        is_made = last is not None and last.number != UNMADE
+        if not is_made and not (place / DATABASE).exists():
             raise StateError(f"there is no state in {place}")
         return _whole(place, last, user)
-    except FileNotFoundError:
-        if (place / DATABASE).exists():
-            raise _refused(place, LOCK, "it is missing") from None
-        raise StateError(f"there is no state in {place}") from None
     except OSError as error:
         raise _no_access(place, error) from error
 
@@ -247,26 +239,31 @@ def reset(folder: str | os.PathLike[str]) -> list[Path]:
     Raises:
         StateError: a run uses it, or there is no access to it.
     """
-    from m3.engine.state_db import files_of
-
     place = Path(folder)
-    if not place.exists():
-        return []
     try:
+        if not place.exists():
+            return []
         had_lock = (place / LOCK).exists()
         lock = StateLock(place / LOCK)
         try:
-            files = [*files_of(place / DATABASE), *files_of(place / (DATABASE + ".new"))]
-            if had_lock and not files and not lock.is_own():
-                raise StateError(f"{place / LOCK} is not of m3, and there is no state beside it")
-            for file in files:
-                file.unlink()
-            lock.remove()
+            files = _remove(place, lock)
         finally:
             lock.close()
     except OSError as error:
         raise _no_access(place, error) from error
     return [*files, place / LOCK] if had_lock else files
+
+
+def _remove(folder: Path, lock: StateLock) -> list[Path]:
+    from m3.engine.state_db import files_of
+
+    files = [*files_of(folder / DATABASE), *files_of(folder / (DATABASE + ".new"))]
+    if not files and not lock.is_own():
+        raise StateError(f"{folder / LOCK} is not of m3, and there is no state beside it")
+    for file in files:
+        file.unlink()
+    lock.remove()
+    return files
 
 
 def _whole(folder: Path, last: LastNumber | None, user: str = "") -> StateView:
@@ -275,9 +272,8 @@ def _whole(folder: Path, last: LastNumber | None, user: str = "") -> StateView:
 
     try:
         kept = read_database(folder / DATABASE)
-        about = _unsealed(kept.about)
-        checkpoint = Checkpoint.from_text(kept.checkpoint)
-    except (Damaged, ValueError, StateError) as damage:
+        about, checkpoint = _unsealed(kept.about), _read_back(kept.checkpoint)
+    except (Damaged, ValueError) as damage:
         raise _refused(folder, DATABASE, damage) from damage
     if last is None:
         raise _refused(folder, LOCK, "it was removed, or emptied")
@@ -289,6 +285,26 @@ def _whole(folder: Path, last: LastNumber | None, user: str = "") -> StateView:
     return StateView(about["key"], about["name"], about["created"], kept.written, checkpoint, user)
 
 
+def _read_back(text: str) -> Checkpoint:
+    """Return what ``to_text`` has written, or raise :exc:`ValueError`."""
+    fields = _unsealed(text)
+    try:
+        schema = fields.pop("schema")
+        if schema == SCHEMA:
+            return Checkpoint(**fields)
+        is_newer = schema > SCHEMA
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"it is damaged: {error}") from error
+    raise ValueError("it was written by a newer m3" if is_newer else "it is damaged")
+
+
+def _check_plain(stage: str, mark: Any) -> None:
+    try:
+        dumps(mark)
+    except NotPlainError as error:
+        raise NotPlainError(f"the mark of {stage!r} in a checkpoint: {error}") from error
+
+
 def _sealed(value: dict[str, Any]) -> str:
     body = dumps(value)
     return f"{_checksum(body)} {body}"
@@ -297,7 +313,7 @@ def _sealed(value: dict[str, Any]) -> str:
 def _unsealed(text: str) -> Any:
     body = text.partition(" ")[2]
     if text != f"{_checksum(body)} {body}":
-        raise ValueError("its checksum is wrong")
+        raise ValueError("it is damaged: its checksum is wrong")
     return loads(body)
 
 

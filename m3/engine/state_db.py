@@ -25,6 +25,11 @@ SCHEMA = 1
 APPLICATION = 0x6D337374
 PATIENCE = 10.0
 
+NO_ACCESS = (
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
+)
+
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
@@ -48,24 +53,20 @@ class StateDatabase:
         path: of a database that :func:`read_database` has found whole.
 
     Raises:
-        Damaged: it cannot be opened.
+        StateError: it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _speaking_of_damage():
-            self._connection = _connect(path)
+        self._connection = _connect(path)
+        try:
             _prepare(self._connection)
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise StateError(f"{path} cannot be written: {error}") from error
         self._file = path.stat()
-
-    def read(self) -> Kept:
-        """
-        Return the row.
-
-        Raises:
-            Damaged: there is none that can be read.
-        """
-        return _read(self._connection)
 
     def write(self, checkpoint: str) -> None:
         """
@@ -124,6 +125,7 @@ def read_database(path: Path) -> Kept:
 
     Raises:
         Damaged: there is none that can be read.
+        StateError: there is no access to it.
     """
     if not path.is_file():
         raise Damaged("it is no file" if path.exists() else "it is missing")
@@ -131,7 +133,7 @@ def read_database(path: Path) -> Kept:
         raise Damaged("there is a journal beside it that is not of m3")
     has_log = path.with_name(path.name + "-wal").exists()
     uri = f"{path.absolute().as_uri()}?{'mode=ro' if has_log else 'immutable=1'}"
-    with _speaking_of_damage(), closing(_connect(uri, uri=True)) as connection:
+    with _speaking_of(path), closing(_connect(uri, uri=True)) as connection:
         return _read(connection)
 
 
@@ -174,11 +176,10 @@ def _fill(connection: sqlite3.Connection, about: str, checkpoint: str) -> None:
 
 
 def _read(connection: sqlite3.Connection) -> Kept:
-    with _speaking_of_damage():
-        connection.execute("BEGIN")
-        _check(connection)
-        rows = connection.execute("SELECT about, checkpoint, written FROM state").fetchall()
-        connection.execute("COMMIT")
+    connection.execute("BEGIN")
+    _check(connection)
+    rows = connection.execute("SELECT about, checkpoint, written FROM state").fetchall()
+    connection.execute("COMMIT")
     if len(rows) != 1 or not all(isinstance(value, str) for value in rows[0]):
         raise Damaged("it does not hold one checkpoint")
     return Kept(*rows[0])
@@ -199,10 +200,13 @@ def _check(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _speaking_of_damage() -> Iterator[None]:
+def _speaking_of(path: Path) -> Iterator[None]:
+    """Tell damage from what has nothing to do with the content of the files."""
     try:
         yield
     except (sqlite3.Error, MemoryError) as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in NO_ACCESS:
+            raise StateError(f"{path} cannot be read: {error}") from error
         raise Damaged(f"SQLite says: {error}") from error
 
 

@@ -63,6 +63,7 @@ class StateLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = _locked(path)
+        self._has_entered = False
         _held.add(self)
 
     @property
@@ -72,11 +73,11 @@ class StateLock:
 
     def is_own(self) -> bool:
         """Tell whether the file is one of m3, whole or not."""
-        begin = os.pread(self._file, len(HEADER), 0)
-        return HEADER.startswith(begin)
+        return _is_own(self._file)
 
     def enter(self) -> None:
         """Write the number of this process into the file."""
+        self._has_entered = True
         self._write_user(str(os.getpid()))
 
     def last(self) -> LastNumber | None:
@@ -90,16 +91,20 @@ class StateLock:
 
     def note(self, last: LastNumber, *, durably: bool = False) -> None:
         """Let the file say *last*; *durably*: block until that outlives a power loss."""
-        _write(self._file, last.line(), RECORD_AT)
+        try:
+            _write(self._file, last.line(), RECORD_AT)
+        except OSError:
+            self._remove_half_a_line()
+            raise
         if durably:
             os.fsync(self._file)
 
     def close(self) -> None:
         """Let others use the state."""
-        if self.is_held:
+        if self.is_held and self._has_entered:
             with suppress(OSError):
                 self._write_user("")
-            self.forget()
+        self.forget()
 
     def remove(self) -> None:
         """Remove the file; it stays locked until :meth:`close`."""
@@ -111,6 +116,10 @@ class StateLock:
         if file >= 0:
             os.close(file)
 
+    def _remove_half_a_line(self) -> None:
+        if os.fstat(self._file).st_size < RECORD_AT + LINE_WIDTH:
+            os.ftruncate(self._file, RECORD_AT)
+
     def _write_user(self, user: str) -> None:
         _write(self._file, HEADER + f"{user:{PID_WIDTH - 1}}\n".encode(), 0)
 
@@ -119,12 +128,19 @@ def user_of(path: Path) -> tuple[str, LastNumber | None]:
     """
     Return the number of the process that uses the state, or "", and what the lock says.
 
+    Both are empty if there is no lock.
+
     Raises:
-        ValueError: the file cannot be read.
-        OSError: the same, or there is none.
+        ValueError: it is damaged.
+        OSError: it cannot be read.
     """
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return "", None
+    try:
+        if not _is_own(file):
+            raise ValueError("it is damaged")
         user = _user(file)
         if user and _tries(file, fcntl.LOCK_SH):
             user = ""
@@ -178,6 +194,10 @@ def _is_at(file: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _is_own(file: int) -> bool:
+    return HEADER.startswith(os.pread(file, len(HEADER), 0))
 
 
 def _user(file: int) -> str:

@@ -39,7 +39,8 @@ def parameters():
 
 def test_the_commands():
     """These commands there are."""
-    assert sorted(commands.commands) == ["bench", "check", "completion", "explain", "list", "run"]
+    known = ["bench", "check", "completion", "explain", "list", "run", "state"]
+    assert sorted(commands.commands) == known
 
 
 @pytest.mark.parametrize("name", sorted(commands.commands))
