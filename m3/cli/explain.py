@@ -42,6 +42,19 @@ def described(configuration: "Configuration", plan: "Plan") -> Iterator[str]:
         yield ""
         yield f"{spec.kind}.{number}  {spec.name}  ({use})"
         yield from _table(options)
+    yield ""
+    yield from _delivery(plan)
+
+
+def _delivery(plan: "Plan") -> Iterator[str]:
+    """Iterate over the lines that tell what each stage does for delivery."""
+    from m3.engine.delivery import level_line, levels
+
+    yield level_line(plan)
+    found = levels(plan)
+    names = max(len(level.stage) for level in found)
+    for level in found:
+        yield f"  {level.stage:<{names}}  {level.level.replace('_', ' ')}: {level.reason}"
 
 
 def _table(options: "Iterable[Effective]") -> Iterator[str]:

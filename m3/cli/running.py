@@ -21,6 +21,7 @@ from m3.cli.options import search_in
 from m3.cli.supervisor import Outcome, Supervisor
 from m3.config import Configuration
 from m3.engine import Engine
+from m3.engine.delivery import level_line
 from m3.engine.plan import Plan
 from m3.engine.report import Report
 from m3.engine.validation import final_verdict
@@ -56,10 +57,12 @@ def run_pipeline(configuration: Configuration, *, from_start: bool = False, verb
         if from_start:
             _forget(options.state)
         engine = Engine(plan)
+        delivery = level_line(plan)
     except (ConfigError, StateError) as error:
         for line in str(error).splitlines():
             console.error(line)
         return ExitCode.MISTAKE
+    console.say(delivery)
     with _progress(engine, wanted=_wants_progress(options.progress, plan, verbosity)):
         outcome = Supervisor(engine, console).run()
     report = engine.report()

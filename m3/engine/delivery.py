@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from m3.engine.plan import Plan, StageSpec
+from m3.engine.shape import make_instance
 from m3.stages import Backend, Frontend, Stage, TransactionalBackend
 
 __all__ = (
@@ -24,6 +25,7 @@ __all__ = (
     "commits",
     "is_told",
     "is_transactional",
+    "level_line",
     "level_of",
     "levels",
     "resumes",
@@ -94,9 +96,9 @@ def levels(plan: Plan, instances: dict[str, Any] | None = None) -> list[Level]:
     Args:
         plan: says which they are, and whether state is kept.
         instances: of the stages by name, where they were made; else their
-            classes are looked at.
+            classes are looked at, and ready-made ones are made to be asked.
     """
-    stages = {spec.name: (instances or {}).get(spec.name, spec.target) for spec in plan}
+    stages = {spec.name: (instances or {}).get(spec.name) or _looked_at(spec) for spec in plan}
     found = [_of_frontend(spec, stages[spec.name], plan) for spec in plan.frontends]
     keeps_checkpoints = plan.state is not None and all(level.level != LEVELS[0] for level in found)
     return [*found, *_of_backends(plan, stages, keeps_checkpoints=keeps_checkpoints)]
@@ -105,6 +107,21 @@ def levels(plan: Plan, instances: dict[str, Any] | None = None) -> list[Level]:
 def level_of(plan: Plan, instances: dict[str, Any] | None = None) -> Level:
     """Return the level of the whole pipeline, as that of the stage which limits it."""
     return min(levels(plan, instances), key=lambda level: LEVELS.index(level.level))
+
+
+def level_line(plan: Plan) -> str:
+    """Return the level of the pipeline in one line, with what limits it."""
+    level = level_of(plan)
+    text = f"delivery: {level.level.replace('_', ' ')}"
+    if level.level == LEVELS[-1]:
+        return text
+    return f"{text}, limited by {level.stage!r}: {level.reason}"
+
+
+def _looked_at(spec: StageSpec) -> Any:
+    """Return what can be asked about the stage before it runs."""
+    is_ready_made = getattr(spec.target, "__module__", "").startswith("m3.connectors.")
+    return make_instance(spec) if is_ready_made else spec.target
 
 
 def _of_frontend(spec: StageSpec, frontend: Any, plan: Plan) -> Level:
