@@ -6,6 +6,7 @@ from m3._parking import Switch
 from m3._queue import BoundedQueue
 from m3._steps import Step
 from m3._tokens import Ledger, Tally, Token
+from m3._waiting import Attempt
 
 def pump(
     iterator: Iterator[Any],
@@ -26,6 +27,15 @@ def serve_ordered(
     collected: Collect,
     after: Step,
 ) -> None: ...
+def take_over(
+    first: Step,
+    error: BaseException,
+    attempt: Attempt,
+    sequencer: Sequencer | None = None,
+    collected: Collect | None = None,
+    after: Step | None = None,
+) -> None: ...
+def settle_attempt(attempt: Attempt, outcome: int, tally: Tally) -> None: ...
 def take(inbox: BoundedQueue[Any]) -> tuple[Any, Token | None, int]: ...
 def deliver(token: Token | None, tally: Tally) -> None: ...
 def end(first: Step, tally: Tally, aborting: Switch) -> None: ...

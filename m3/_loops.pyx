@@ -268,6 +268,30 @@ cdef int hand_in(
     return sequencer.complete(position, collected.take(), after)
 
 
+def take_over(
+    Step first, error, Attempt attempt,
+    Sequencer sequencer=None, Collect collected=None, Step after=None,
+):
+    """
+    Do with the item of a call that was given up as if the call had raised *error*.
+
+    Args:
+        first: the step that made the call, or rather that of its worker's successor.
+        attempt: what :meth:`m3._waiting.Watch.take` has returned.
+        sequencer, collected, after: as for :func:`serve_ordered`.
+    """
+    first.give_up(error, attempt)
+    if sequencer is not None:
+        hand_in(attempt.place, first, sequencer, collected, after)
+
+
+def settle_attempt(Attempt attempt, int outcome, Tally tally):
+    """Settle an item, or a batch, of which nobody will make another attempt."""
+    tokens = attempt.token if isinstance(attempt.token, list) else [attempt.token]
+    for token in tokens:
+        settle(token, outcome, tally)
+
+
 def take(BoundedQueue inbox):
     """
     Wait for an item; return it with its token and its position in the queue.

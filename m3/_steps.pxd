@@ -1,7 +1,7 @@
 from cpython.object cimport PyObject
 
 from m3._tokens cimport Tally, Token
-from m3._waiting cimport Attempt, Waiting
+from m3._waiting cimport Attempt, Waiting, Watch
 
 
 cdef extern from "Python.h":
@@ -19,6 +19,7 @@ cdef class Step:
     cdef readonly long long retries
     cdef Waiting waiting
     cdef Attempt attempt
+    cdef public Watch watch
     cdef size_t place
     cdef bint is_put_off
     cdef bint is_trying
@@ -36,6 +37,7 @@ cdef class Step:
     cdef int fail(self, object error, object item, Token token) except -1
     cdef bint put_off(self, object error, object item, object token) except -1
     cdef int keep_within(self) except -1
+    cdef int give_up(self, object error, Attempt attempt) except -1
     cdef int judge(self, object error, object item, object position, list positions=*) except -1
 
 

@@ -5,6 +5,7 @@ from typing_extensions import disjoint_base
 
 from m3._queue import BoundedQueue
 from m3._tokens import Tally, Token
+from m3._waiting import Watch
 
 _Policy: TypeAlias = Callable[[BaseException, Any, Any, list[Any] | None, int], int]
 
@@ -13,6 +14,7 @@ __pyx_capi__: dict[str, object]
 FATAL: Final[int]
 
 class Aborted(BaseException): ...
+class GivenUp(Aborted): ...
 
 @disjoint_base
 class Step:
@@ -21,9 +23,11 @@ class Step:
     errors: int
     dropped: int
     retries: int
+    watch: Watch | None
     def __init__(
         self, tally: Tally, following: Step | None = None, policy: _Policy | None = None
     ) -> None: ...
+    def adopt(self, former: Step) -> None: ...
     def accept(self, item: Any, token: Token | None = None) -> None: ...
     def has_room(self) -> bool: ...
 

@@ -37,7 +37,7 @@ from m3._tokens cimport (
     position_of,
     settle,
 )
-from m3._waiting cimport Attempt, Waiting
+from m3._waiting cimport Attempt, Waiting, Watch
 
 from m3._types import DROP as _DROP
 from m3.errors import BatchError
@@ -55,6 +55,7 @@ cdef extern from "Python.h":
     vectorcallfunc PyVectorcall_Function(PyObject*)
     PyObject* PyObject_CallOneArg(object, object)
     PyObject* PyErr_Occurred()
+    void PyErr_SetNone(object)
     int PyErr_ExceptionMatches(object)
     void PyErr_Clear()
     void PyErr_Fetch(PyObject** kind, PyObject** value, PyObject** traceback)
@@ -71,6 +72,13 @@ cdef object DROP = _DROP
 
 class Aborted(BaseException):
     """The run is over: a worker ends without touching another item."""
+
+
+class GivenUp(Aborted):
+    """The call took too long: its item is another worker's now, and this one ends."""
+
+
+cdef object GivenUp_ = GivenUp
 
 
 cdef class Step:
@@ -189,7 +197,20 @@ cdef class Step:
 
     cdef int failed(self, object item, Token token) except -1:
         """The stage's code has raised on *item*: put it off, or settle it."""
-        return self.fail(raised(), item, token)
+        error = raised()
+        if isinstance(error, GivenUp_):
+            raise error
+        return self.fail(error, item, token)
+
+    cdef int give_up(self, object error, Attempt attempt) except -1:
+        """Do with the item of a call that was given up as if the call had raised *error*."""
+        self.items_in += 1
+        self.attempt = attempt if attempt.failures else None
+        self.place = attempt.place
+        try:
+            return self.fail(error, attempt.item, <Token> attempt.token)
+        finally:
+            self.attempt = None
 
     cdef int fail(self, object error, object item, Token token) except -1:
         if self.put_off(error, item, token):
@@ -212,6 +233,12 @@ cdef class Step:
         if outcome == DROPPED:
             self.dropped += count
         return outcome
+
+    def adopt(self, Step former):
+        """Take over the items that wait in the step of a worker that was given up."""
+        if former.waiting is not None:
+            self.waiting, former.waiting = former.waiting, None
+            self.tally.due = min(self.tally.due, self.waiting.due())
 
     def accept(self, item, Token token=None):
         """Push *item*, for callers in Python."""
@@ -296,6 +323,26 @@ cdef inline PyObject* call(Function function, object item) noexcept:
         function.callee, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
 
 
+cdef PyObject* run(Step step, Function function, object item, Token token) noexcept:
+    """Like `call`, under the eyes of the step's watch, if it has one."""
+    cdef PyObject* result
+    if step.watch is None:
+        return call(function, item)
+    step.watch.begin(item, token, step.attempt, step.place)
+    result = call(function, item)
+    if step.watch.end():
+        return result
+    Py_XDECREF(result)
+    PyErr_Clear()
+    PyErr_SetNone(GivenUp_)
+    return NULL
+
+
+cdef object wholly(object function):
+    """Return what calls a generator function, and has it yield everything before it returns."""
+    return lambda item: iter(list(function(item)))
+
+
 cdef class Call(Step):
     """A transport that returns one result for one item."""
 
@@ -308,7 +355,7 @@ cdef class Call(Step):
     cdef int push(self, object item, Token token) except -1:
         cdef PyObject* result
         self.items_in += 1
-        result = call(self.function, item)
+        result = run(self, self.function, item, token)
         if result == NULL:
             return self.failed(item, token)
         value = m3_own(result)
@@ -331,7 +378,7 @@ cdef class Consume(Step):
     cdef int push(self, object item, Token token) except -1:
         cdef PyObject* result
         self.items_in += 1
-        result = call(self.function, item)
+        result = run(self, self.function, item, token)
         if result == NULL:
             return self.failed(item, token)
         Py_DECREF(<object> result)
@@ -353,21 +400,16 @@ cdef class Expand(Step):
 
     def __init__(self, Tally tally, Step following, policy, function, bint whole=False):
         super().__init__(tally, following, policy)
-        self.function = Function(function)
+        self.function = Function(wholly(function) if whole else function)
         self.whole = whole
 
     cdef int push(self, object item, Token token) except -1:
         cdef PyObject* generator
         self.items_in += 1
-        generator = call(self.function, item)
+        generator = run(self, self.function, item, token)
         if generator == NULL:
             return self.failed(item, token)
         results = m3_own(generator)
-        if self.whole:
-            try:
-                results = iter(list(results))
-            except BaseException as error:
-                return self.fail(error, item, token)
         return self.forward(results, item, token)
 
     cdef int forward(self, object results, object item, Token token) except -1:
@@ -493,11 +535,10 @@ cdef class Gather(Step):
     cdef int hand_over(self, list items, list tokens) except -1:
         """Call the stage's code with a batch, and settle or forward what it held."""
         try:
-            # A copy, for the code may change its list, and we may need ours again.
-            results = self.function(items[:])
-            if self.following is not None:
-                results = list(results)
+            results = self.run(items, tokens)
         except BaseException as error:
+            if isinstance(error, GivenUp_):
+                raise
             if self.following is None and isinstance(error, BatchError):
                 return self.partly_failed(error.errors, items, tokens)
             return self.batch_failed(error, items, tokens)
@@ -505,6 +546,26 @@ cdef class Gather(Step):
             self.items_out += len(tokens)
             return settle_all(tokens, DELIVERED, self.tally)
         return self.forward(<list> results, tokens)
+
+    cdef object run(self, list items, list tokens):
+        """Call the stage's code, under the eyes of the watch, if there is one."""
+        if self.watch is not None:
+            self.watch.begin(items, tokens, self.attempt, 0)
+        try:
+            # A copy, for the code may change its list, and we may need ours again.
+            results = self.function(items[:])
+            return results if self.following is None else list(results)
+        finally:
+            if self.watch is not None and not self.watch.end():
+                raise GivenUp_
+
+    cdef int give_up(self, object error, Attempt attempt) except -1:
+        self.items_in += len(<list> attempt.item)
+        self.attempt = attempt if attempt.failures else None
+        try:
+            return self.batch_failed(error, attempt.item, attempt.token)
+        finally:
+            self.attempt = None
 
     cdef int batch_failed(self, object error, list items, list tokens) except -1:
         if self.put_off(error, items, tokens):

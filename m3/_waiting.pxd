@@ -1,4 +1,5 @@
 from m3._parking cimport Switch
+from m3._sync cimport m3_mutex
 
 
 cdef class Attempt:
@@ -20,3 +21,16 @@ cdef class Waiting:
     cdef double due(self) except? -1
     cdef Attempt take_due(self)
     cdef int sleep(self, double until) except -1
+
+
+cdef class Watch:
+    cdef m3_mutex mutex
+    cdef double began
+    cdef bint is_given_up
+    cdef object item
+    cdef object token
+    cdef Attempt attempt
+    cdef size_t place
+
+    cdef void begin(self, object item, object token, Attempt attempt, size_t place) noexcept
+    cdef bint end(self) noexcept

@@ -2,7 +2,7 @@
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
 # cython: auto_pickle=False, autotestdict=False
 """
-Items that wait for another attempt.
+Items that wait for another attempt, and calls that may take too long.
 
 They wait in the worker whose stage has raised on them, ordered by when they
 are due, and cost it nothing but their memory: it goes on with other items and
@@ -15,7 +15,7 @@ from time import monotonic
 from libc.math cimport INFINITY
 
 from m3._parking cimport Switch, Waiter
-from m3._sync cimport m3_load
+from m3._sync cimport m3_load, m3_lock, m3_mutex_init, m3_unlock
 
 
 cdef class Attempt:
@@ -105,3 +105,66 @@ cdef class Waiting:
     def next_due(self):
         """Return when the next one is due."""
         return self.due()
+
+
+cdef class Watch:
+    """
+    The call that a worker is making, for somebody else to give it up.
+
+    One side makes calls between :meth:`begin` and :meth:`end`; the other may
+    :meth:`take` the one at hand.  Only one of the two has the item afterwards.
+    """
+
+    def __cinit__(self):
+        m3_mutex_init(&self.mutex)
+
+    cdef void begin(self, object item, object token, Attempt attempt, size_t place) noexcept:
+        """Say that a call with *item* begins now."""
+        cdef double now = monotonic()
+        self.item = item
+        self.token = token
+        self.attempt = attempt
+        self.place = place
+        m3_lock(&self.mutex)
+        self.began = now
+        m3_unlock(&self.mutex)
+
+    cdef bint end(self) noexcept:
+        """Say that the call has ended; false if somebody has taken it before."""
+        cdef bint is_own
+        m3_lock(&self.mutex)
+        is_own = not self.is_given_up
+        if is_own:
+            self.began = 0
+        m3_unlock(&self.mutex)
+        if is_own:
+            self.item = self.token = self.attempt = None
+        return is_own
+
+    def since(self):
+        """Return when the call at hand began, on the monotonic clock; None between two calls."""
+        cdef double began
+        m3_lock(&self.mutex)
+        began = 0 if self.is_given_up else self.began
+        m3_unlock(&self.mutex)
+        return began or None
+
+    def take(self, double began):
+        """
+        Give up the call that began then, if it is still at hand.
+
+        Returns:
+            An attempt that has failed once more than before, or None.
+        """
+        cdef bint is_taken
+        cdef int failures
+        m3_lock(&self.mutex)
+        is_taken = self.began == began and not self.is_given_up
+        if is_taken:
+            self.is_given_up = True
+        m3_unlock(&self.mutex)
+        if not is_taken:
+            return None
+        failures = 0 if self.attempt is None else self.attempt.failures
+        since = began if self.attempt is None else self.attempt.since
+        return Attempt(self.item, self.token, failures, since, self.place)

@@ -11,8 +11,9 @@ never from both at once.
 import asyncio
 import contextlib
 import threading
+import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -27,7 +28,7 @@ from m3.engine.failures import Judge
 from m3.engine.pools import Pool
 from m3.engine.runtime import Runtime
 from m3.engine.shape import Shape, shape_of
-from m3.errors import ShutDown
+from m3.errors import ItemTimeoutError, ShutDown
 
 __all__ = ("AsyncWork", "in_step")
 
@@ -225,7 +226,7 @@ class AsyncWork:
             await self._in_sender(sequencer.hand_in, attempt.place, results, self._following)
 
     async def _call(self, item: Any, token: Token | None, results: list[Any]) -> None:
-        result = await self._function(item)
+        result = await self._within_time(self._function(item))
         if self._following is None:
             self._step.produced()
             self._step.end(DELIVERED, token)
@@ -238,7 +239,7 @@ class AsyncWork:
     async def _expand(self, item: Any, token: Token | None, results: list[Any]) -> None:
         produced = self._function(item)
         if self._judge.is_all_or_nothing:
-            produced = _again([result async for result in produced])
+            produced = _again(await self._within_time(_all_of(produced)))
         async for result in produced:
             if result is DROP:
                 continue
@@ -249,6 +250,21 @@ class AsyncWork:
                 self._step.end(ABANDONED, token)
                 raise
         self._step.end_expanded(token)
+
+    async def _within_time(self, call: Awaitable[Any]) -> Any:
+        """Await *call*, but not for longer than the stage's timeout."""
+        seconds = self._pool.head.timeout
+        if seconds is None:
+            return await call
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await call
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            cause = error.__cause__ or error
+            stack = "".join(traceback.format_tb(cause.__traceback__))
+            raise ItemTimeoutError(seconds=seconds, stack=stack) from error
 
     async def _pass_on(self, result: Any, token: Token | None, results: list[Any]) -> None:
         if self._pool.sequencer is not None:
@@ -272,6 +288,11 @@ class AsyncWork:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(future)
         future.result()
+
+
+async def _all_of(results: AsyncIterator[Any]) -> list[Any]:
+    """Return everything that is yielded."""
+    return [result async for result in results]
 
 
 async def _again(results: list[Any]) -> AsyncIterator[Any]:

@@ -17,6 +17,7 @@ from typing import Any, Self
 from m3._loops import close, discard
 from m3._tokens import Tally
 from m3.engine.at_exit import forget, watch
+from m3.engine.callbacks import Callbacks
 from m3.engine.deadline import Deadline
 from m3.engine.failures import Failures
 from m3.engine.limits import FailureLimits
@@ -27,6 +28,7 @@ from m3.engine.results import Results
 from m3.engine.runtime import Runtime
 from m3.engine.stores import Stores
 from m3.engine.summary import count, summarize
+from m3.engine.timeouts import Watchdog
 from m3.engine.untold import keep_untold, take_untold, tell
 from m3.engine.validation import validate
 from m3.engine.workers import Worker, staff
@@ -69,7 +71,8 @@ class Engine:
         self._lock = threading.RLock()
         self._state: State = "created"
         self.failures = Failures()
-        self._at_abort: list[Callable[[], object]] = []
+        self._at_abort = Callbacks(self.aborting)
+        self._watchdog = Watchdog(self)
         self._leftovers = Tally()
         self._tallies = [self._leftovers]
         self._stop_requested = False
@@ -282,9 +285,21 @@ class Engine:
 
     def at_abort(self, function: Callable[[], object]) -> None:
         """Call *function* once when the run is over; at once if it is."""
-        self._at_abort.append(function)
-        if self.aborting.is_on():
-            self._call_at_abort()
+        self._at_abort.add(function)
+
+    def enlist(self, worker: Worker) -> None:
+        """Count on *worker*, which was made while the run lasts."""
+        with self._lock:
+            self._live += 1
+            self._at_work += 1
+            self._workers.append(worker)
+
+    def strike_off(self, worker: Worker) -> None:
+        """Count no more on *worker*: another one has taken its place."""
+        worker.is_replaced = True
+        worker.close()
+        self.all_passed_on()
+        self._worker_ended()
 
     def has_failed(self) -> bool:
         """Return whether the run has failed or was given up."""
@@ -293,6 +308,10 @@ class Engine:
     def has_stopped_early(self) -> bool:
         """Return whether the run ends before the end of its input."""
         return self.stopping.is_on()
+
+    def workers(self) -> list[Worker]:
+        """Return all workers so far, those that were replaced included."""
+        return list(self._workers)
 
     def counts(self) -> dict[str, int]:
         """Return how many items were produced, and what became of them so far."""
@@ -325,6 +344,7 @@ class Engine:
                     worker.may_work = True
                     worker.go.turn_on()
                 self.stores.start()
+                self._watchdog.start()
                 return
         except BaseException:
             self._undo_setup()
@@ -339,7 +359,7 @@ class Engine:
         self._live = self._at_work = len(self._workers) + self._has_taker
         for workers in pools:
             for worker in workers:
-                worker.thread = self.runtime.spawn(partial(self._run_worker, worker), worker.name)
+                worker.thread = self.runtime.spawn(partial(self.run_worker, worker), worker.name)
             self._await_setups(workers)
             self.failures.errors += [worker.setup_error for worker in workers if worker.setup_error]
             if self.failures.errors or self.failures.hung or self.aborting.is_on():
@@ -356,7 +376,8 @@ class Engine:
             if not self.failures.hung:
                 self.failures.hung = [worker.hung_error() for worker in missing]
 
-    def _run_worker(self, worker: Worker) -> None:
+    def run_worker(self, worker: Worker) -> None:
+        """Be the thread of *worker*, to its end."""
         try:
             worker.live()
         except BaseException as error:
@@ -364,7 +385,8 @@ class Engine:
         finally:
             worker.close()
             worker.has_ended = True
-            self._worker_ended()
+            if not worker.is_replaced:
+                self._worker_ended()
 
     def _undo_setup(self) -> None:
         """Clean up, in reverse, the workers that were set up."""
@@ -419,16 +441,8 @@ class Engine:
         for pool in self._layout.pools:
             if pool.sequencer is not None:
                 pool.sequencer.wake()
-        self._call_at_abort()
+        self._at_abort.call()
         self._wind_down(None)
-
-    def _call_at_abort(self) -> None:
-        while self._at_abort:
-            try:
-                function = self._at_abort.pop()
-            except IndexError:  # another thread has taken the last one
-                return
-            function()
 
     def _settle(self, until: float | None = None) -> bool:
         """
@@ -471,6 +485,7 @@ class Engine:
             failures = self.failures.all()
             self._state = "failed" if failures else "finished"
             keep_untold(self, self.plan.name, failures)
+        self._watchdog.end()
         forget(self)
 
     def _abandon_leftovers(self) -> None:
@@ -483,10 +498,11 @@ class Engine:
 
     def _join_threads(self) -> None:
         for worker in self._workers:
-            if worker.thread is not None and not self.failures.hung:
+            if worker.thread is not None and not self.failures.hung and not worker.is_replaced:
                 worker.thread.join()
         if not self.failures.hung:
             self.stores.join()
+            self._watchdog.join()
 
     def _elapsed(self) -> tuple[float, float]:
         wall, cpu = self._ended_at or (self.runtime.monotonic(), self.runtime.process_time())

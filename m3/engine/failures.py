@@ -118,7 +118,8 @@ class Judge:
     def is_all_or_nothing(self) -> bool:
         """Whether of an item that failed nothing may have gone on, for all of it will again."""
         policy = self._spec.on_error
-        return policy == "dead_letter" or isinstance(policy, Retry)
+        is_kept = policy == "dead_letter" or isinstance(policy, Retry)
+        return is_kept or self._spec.timeout is not None
 
     def delay(self, error: BaseException, attempts: int, since: float) -> float | None:
         """

@@ -11,8 +11,21 @@ from m3._loops import abandon, end, hand_over, pump, serve, serve_ordered, wake
 from m3._order import Collect
 from m3._parking import Switch
 from m3._queue import BoundedQueue
-from m3._steps import Aborted, Broadcast, Call, Consume, Deliver, Expand, Gather, Manual, Send, Step
+from m3._steps import (
+    Aborted,
+    Broadcast,
+    Call,
+    Consume,
+    Deliver,
+    Expand,
+    Gather,
+    GivenUp,
+    Manual,
+    Send,
+    Step,
+)
 from m3._tokens import Ledger, Tally
+from m3._waiting import Watch
 from m3.engine.answers import MOST_UNANSWERED, Answers
 from m3.engine.delivery import is_told
 from m3.engine.errands import Errands
@@ -23,6 +36,7 @@ from m3.engine.pools import Branch, Pool
 from m3.engine.retries import MOST_WAITING
 from m3.engine.runtime import Runtime
 from m3.engine.shape import Shape, entry_point, iterate, shape_of
+from m3.engine.succession import Succession
 from m3.errors import StageError, StopPipeline
 from m3.policies import Batch
 from m3.stages import Frontend
@@ -81,11 +95,20 @@ class Work:
             to be done again by a later run; None if there is no need for one.
         unreleased: how many items the mark of the ledger was moved over since
             the last checkpoint.
+        watch: the call at hand, of a stage with a timeout.
+        succession: what it takes over from a worker before it; None for the first.
         answers: tell a frontend what became of its items; None if it does not care.
         answering: the thread in which they are given.
     """
 
-    def __init__(self, name: str, pool: Pool, number: int, run: Run) -> None:
+    def __init__(
+        self,
+        name: str,
+        pool: Pool,
+        number: int,
+        run: Run,
+        succession: Succession | None = None,
+    ) -> None:
         self.instances: dict[str, Any] = {}
         self.steps: dict[str, Step] = {}
         self.tally = Tally()
@@ -94,6 +117,8 @@ class Work:
         self.errands = Errands(run.runtime)
         self.ledger: Ledger | None = None
         self.unreleased = 0
+        self.watch: Watch | None = None
+        self.succession = succession
         self.answers: Answers | None = None
         self.answering: threading.Thread | None = None
         self._is_producing = False
@@ -125,6 +150,8 @@ class Work:
             end(first, self.tally, self._run.aborting)
             for excess in self._run.limits.leave(self._pool.specs):
                 self._run.fail(excess)
+        except GivenUp:
+            raise
         except BaseException:
             abandon(first)
             raise
@@ -193,6 +220,8 @@ class Work:
             case _:
                 step = Call(self.tally, following, judge, function)
         self.steps[spec.name] = step
+        if spec.timeout is not None:
+            step.watch = self.watch = Watch()
         return step
 
     def _function(self, spec: StageSpec) -> Callable[..., Any]:
@@ -289,6 +318,8 @@ class Work:
 
     def _serve(self, first: Step) -> None:
         self._take_errands()
+        if self.succession is not None:
+            self.succession.begin(first)
         serve(self._inbox, first, self.tally, self._run.aborting)
 
     def _serve_ordered(self, after: Step) -> None:
@@ -299,9 +330,13 @@ class Work:
         self._first = first
         self._take_errands()
         try:
+            if self.succession is not None:
+                self.succession.begin(first, sequencer, collected, after)
             serve_ordered(
                 self._inbox, first, self.tally, self._run.aborting, sequencer, collected, after
             )
+        except GivenUp:
+            raise
         except BaseException:
             abandon(first)
             raise

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from typing import Any
 
 from m3._queue import Producer
-from m3._steps import Aborted
+from m3._steps import Aborted, GivenUp
 from m3.engine.errands import Errands
 from m3.engine.plan import StageSpec
 from m3.engine.pools import Pool
 from m3.engine.shape import make_instance
+from m3.engine.succession import Succession
 from m3.engine.work import Run, Work
 from m3.errors import CleanupError, HungWorkerError, SetupError, StageError
 from m3.stages import Frontend, Stage
@@ -41,6 +42,9 @@ class Worker:
         is_prepared: its setup is over, well or not.
         is_answering: it has ended its work and waits until its frontend was
             told what became of the items.
+        fate: on when it is known who goes on after a call of it was given up.
+        is_replaced: another worker has taken its place; what its thread still
+            does is to end.
         has_ended: nothing of it runs any more.
         setup_error: what its setup raised.
         busy_since: when it began to work, on the monotonic clock.
@@ -48,10 +52,14 @@ class Worker:
         cpu: CPU seconds of its thread, once it has ended.
     """
 
-    def __init__(self, pool: Pool, number: int, run: Run) -> None:
+    def __init__(
+        self, pool: Pool, number: int, run: Run, succession: Succession | None = None
+    ) -> None:
         self.pool = pool
         self.number = number
-        self.work = Work(self.name, pool, number, run)
+        self.work = Work(self.name, pool, number, run, succession)
+        self.fate = run.runtime.switch()
+        self.is_replaced = False
         self.opening = Errands(run.runtime)
         self.go = run.runtime.switch()
         self.may_work = False
@@ -94,15 +102,21 @@ class Worker:
             if self.may_work:
                 self._work()
         finally:
-            self.close()
-            self._run.all_passed_on()
+            if not self.is_replaced:
+                self.close()
+                self._run.all_passed_on()
+        if not self.is_replaced:
+            self._await_end()
+        self._clean_up()
+        self.cpu = self._run.runtime.thread_time()
+
+    def _await_end(self) -> None:
+        """Wait until nothing that its stages have passed on can need them any more."""
         self.is_answering = True
         if self._run.stores.has_rounds:
             self.errands.serve()
         self.work.await_answers()
         self.is_answering = False
-        self._clean_up()
-        self.cpu = self._run.runtime.thread_time()
 
     def let_go(self) -> None:
         """Have it clean up, if it was set up, for the run does not begin."""
@@ -116,7 +130,8 @@ class Worker:
         is_waiting = is_waiting and (self.opening.is_idle or not self._run.stores.has_rounds)
         is_ending = self.errands.is_idle or self.work.has_open_items()
         is_waiting = is_waiting or (self.is_answering and is_ending)
-        return self.thread is not None and not self.has_ended and not is_waiting
+        may_hang = self.thread is not None and not self.has_ended and not self.is_replaced
+        return may_hang and not is_waiting
 
     def hung_error(self) -> HungWorkerError:
         """Return the error that says where it hangs."""
@@ -162,13 +177,24 @@ class Worker:
     def _work(self) -> None:
         self.busy_since = self._run.runtime.monotonic()
         try:
+            if self.setup_error is not None:
+                self._give_up_succession(self.setup_error)
             self.work.do()
+        except GivenUp:
+            self.fate.wait()
         except Aborted:
             pass
         except BaseException as error:
             self._run.fail(self._stage_error(error))
         finally:
             self.wall = self._run.runtime.monotonic() - self.busy_since
+
+    def _give_up_succession(self, error: SetupError) -> None:
+        """End the run, for the worker cannot take over what it was made for."""
+        self._run.fail(error)
+        if self.work.succession is not None:
+            self.work.succession.abandon(self.work.tally)
+        raise Aborted
 
     def _stage_error(self, error: BaseException) -> StageError:
         return StageError(error, stage=self.pool.head.name, worker=self.number)

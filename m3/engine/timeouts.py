@@ -1,0 +1,149 @@
+"""
+Calls that take longer than the ``timeout`` of their stage.
+
+A thread cannot be stopped from outside.  So the call is given up: another
+worker takes the place of the one that makes it, together with its item, which
+goes the way of the stage's policy as if the call had raised.  The thread that
+is left behind ends when its call returns, if it does, and what it returns is
+discarded.
+"""
+
+import sys
+import threading
+import traceback
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from m3._tokens import Tally
+from m3.engine.delivery import commits
+from m3.engine.plan import StageSpec
+from m3.engine.succession import Succession
+from m3.engine.workers import Worker
+from m3.errors import ItemTimeoutError, ShutDown
+
+if TYPE_CHECKING:
+    from m3.engine.engine import Engine
+
+__all__ = ("Watchdog",)
+
+MOST_LEFT_BEHIND = 64
+"""So many calls of a stage may be left behind at a time; one more fails the run."""
+
+
+class Watchdog:
+    """
+    Looks after the workers of all stages that have a timeout, in a thread of its own.
+
+    It sleeps for as long as no call can be over its time, and needs no word from
+    the workers about it.
+    """
+
+    def __init__(self, run: "Engine") -> None:
+        self._run = run
+        self._ended = run.runtime.switch()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to look, if there is a stage to look after."""
+        if any(_is_watched(spec) for spec in self._run.plan):
+            self._thread = self._run.runtime.spawn(self._look, "m3-timeouts")
+
+    def end(self) -> None:
+        """Stop looking."""
+        self._ended.turn_on()
+
+    def join(self) -> None:
+        """Block until its thread has ended."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(self._look_once()):
+            pass
+
+    def _look_once(self) -> float:
+        """Give up what is over its time; return after how long to look again."""
+        patience = min(spec.timeout for spec in self._run.plan if spec.timeout is not None)
+        for worker in self._run.workers():
+            spec, watch = worker.pool.head, worker.work.watch
+            began = watch.since() if watch is not None else None
+            if began is None or spec.timeout is None:
+                continue
+            left = began + spec.timeout - self._run.runtime.monotonic()
+            if left <= 0:
+                self._give_up(worker, began, spec.timeout)
+            else:
+                patience = min(patience, left)
+        return patience
+
+    def _give_up(self, worker: Worker, began: float, seconds: float) -> None:
+        stack = _stack_of(worker.thread)
+        watch = worker.work.watch
+        attempt = watch.take(began) if watch is not None else None
+        if attempt is None:  # it has just returned
+            return
+        succession = Succession(worker, attempt, ItemTimeoutError(seconds=seconds, stack=stack))
+        try:
+            self._hand_over(succession)
+        finally:
+            worker.fate.turn_on()
+
+    def _hand_over(self, succession: Succession) -> None:
+        """Have another worker take over; where there can be none, the run fails."""
+        spec = succession.former.pool.head
+        is_replaceable = not commits(spec.target) and self._left_behind(spec) < MOST_LEFT_BEHIND
+        try:
+            if is_replaceable:
+                self._replace(succession)
+                return
+        except (ShutDown, RuntimeError):  # the run is over, or there can be no further thread
+            pass
+        tally = Tally()
+        self._run.count_in(tally)
+        succession.refuse(tally, self._run.fail)
+
+    def _replace(self, succession: Succession) -> None:
+        """
+        Have another worker take over from one whose call was given up.
+
+        Raises:
+            ShutDown: the run is over.
+            RuntimeError: there can be no further thread.
+        """
+        former = succession.former
+        successor = Worker(former.pool, former.number, self._run, succession)
+        successor.opening.release()
+        try:
+            body = partial(self._run.run_worker, successor)
+            successor.thread = self._run.runtime.spawn(body, successor.name)
+        except BaseException:
+            successor.close()
+            raise
+        self._run.enlist(successor)
+        successor.may_work = True
+        successor.go.turn_on()
+        self._run.strike_off(former)
+
+    def _left_behind(self, spec: StageSpec) -> int:
+        return sum(
+            worker.is_replaced and not worker.has_ended
+            for worker in self._run.workers()
+            if worker.pool.head is spec
+        )
+
+
+def _is_watched(spec: StageSpec) -> bool:
+    return spec.timeout is not None
+
+
+def _stack_of(thread: threading.Thread | None) -> str:
+    frame = sys._current_frames().get(thread.ident or 0) if thread else None
+    return "".join(_own_frames(traceback.extract_stack(frame))) if frame else ""
+
+
+def _own_frames(frames: Iterable[traceback.FrameSummary]) -> list[str]:
+    """Return the frames below those of m3, as lines."""
+    lines = list(frames)
+    inner = [index for index, frame in enumerate(lines) if "/m3/engine/" in frame.filename]
+    return traceback.format_list(lines[inner[-1] + 1 if inner else 0 :])

@@ -1,0 +1,262 @@
+"""Calls that take too long are given up, and everything else goes on."""
+
+import threading
+import time
+
+import pytest
+from workbench import assert_accounted
+
+from m3 import Backend, Batch, Pipeline, PipelineError, Retry, StageError, Transport
+from m3.errors import HungWorkerError, ItemTimeoutError
+from m3.policies import Backoff
+
+SHORT = 0.1
+
+
+@pytest.fixture
+def stuck():
+    """Return what a stuck call waits for; at the end it is let go."""
+    event = threading.Event()
+    yield event
+    event.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("m3-"):
+            thread.join()
+
+
+class Sticky(Transport):
+    """Is stuck on some items until the event is set."""
+
+    def __init__(self, stuck, on):
+        self.stuck = stuck
+        self.on = on
+
+    def transport(self, data):
+        if data in self.on:
+            self.stuck.wait()
+        return data
+
+
+LAYOUTS = [
+    {"workers": 1},
+    {"workers": 8},
+    {"workers": 1, "ordering": "input"},
+    {"workers": 3, "ordering": "input"},
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_a_call_that_takes_too_long_is_given_up(layout, stuck):
+    """Its item fails with the stack of the call; all others are delivered; the run ends."""
+    seen = []
+    options = {"timeout": SHORT, "on_error": "skip"} | layout
+    described = Pipeline(range(100)).transport(Sticky, stuck=stuck, on={17, 50}, **options)
+    report = described.backend(seen.append).run()
+    assert sorted(seen) == [item for item in range(100) if item not in (17, 50)]
+    if "ordering" in layout:
+        assert seen == sorted(seen)
+    assert (report.delivered, report.failed) == (98, 2)
+    assert_accounted(report)
+    error = report.item_errors[0].error
+    assert isinstance(error, ItemTimeoutError)
+    assert "self.stuck.wait()" in error.stack
+    assert not stuck.is_set()
+
+
+def test_its_item_is_tried_again_if_the_policy_says_so(stuck):
+    """A call that was given up counts as one attempt of a Retry."""
+    tries, seen = [], []
+
+    def transport(item):
+        tries.append(item)
+        if item == 3 and tries.count(3) < 3:
+            stuck.wait()
+        return item
+
+    policy = Retry(3, Backoff(initial=0))
+    described = Pipeline(range(5)).transport(transport, timeout=SHORT, on_error=policy)
+    report = described.backend(seen.append).run()
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    assert report.ok
+    assert report.stages[1].retries == 2
+
+
+def test_what_waited_in_its_worker_is_not_lost(stuck):
+    """Items that wait for another attempt in a worker that is given up are tried again."""
+    tries, seen = [], []
+
+    def transport(item):
+        tries.append(item)
+        if item == "flaky" and tries.count(item) == 1:
+            raise OSError
+        if item == "stuck":
+            stuck.wait()
+        return item
+
+    policy = Retry(2, Backoff(initial=3 * SHORT, jitter=False), then="skip")
+    described = Pipeline(["flaky", "stuck", "fine"]).transport(
+        transport, timeout=SHORT, on_error=policy
+    )
+    report = described.backend(seen.append).run()
+    assert sorted(seen) == ["fine", "flaky"]
+    assert_accounted(report)
+
+
+def test_under_the_policy_fail_the_run_ends(stuck):
+    """A call that was given up ends the run like any other failure."""
+    described = Pipeline(range(5)).transport(Sticky, stuck=stuck, on={3}, timeout=SHORT)
+    with pytest.raises(StageError, match=r"took longer than timeout=0\.1 s"):
+        described.backend(print).run()
+
+
+def test_a_late_result_is_discarded(stuck):
+    """What a call that was given up returns in the end goes nowhere; its worker cleans up."""
+    seen, cleaned, returned = [], threading.Event(), threading.Event()
+
+    class Late(Sticky):
+        def transport(self, data):
+            self.was_stuck = data in self.on
+            result = super().transport(data)
+            if data in self.on:
+                returned.set()
+            return result
+
+        def cleanup(self):
+            if self.was_stuck:
+                cleaned.set()
+
+    def wait_for_it(item):
+        if item == 2:
+            stuck.set()
+            assert returned.wait(30)
+            assert cleaned.wait(30)
+        seen.append(item)
+
+    described = Pipeline(range(3)).transport(
+        Late, stuck=stuck, on={1}, timeout=SHORT, on_error="skip"
+    )
+    report = described.backend(wait_for_it).run()
+    assert seen == [0, 2]
+    assert_accounted(report)
+
+
+def test_batches_are_given_up_as_a_whole(stuck):
+    """A batch that takes too long fails with all of its items."""
+    seen = []
+
+    class Store(Backend):
+        batch = Batch(count=10, period=10)
+
+        def process_batch(self, items):
+            if 15 in items:
+                stuck.wait()
+            seen.extend(items)
+
+    report = Pipeline(range(30)).backend(Store, timeout=SHORT, on_error="skip").run()
+    assert seen == [*range(10), *range(20, 30)]
+    assert (report.delivered, report.failed) == (20, 10)
+
+
+def test_generators_are_given_up_as_a_whole(stuck):
+    """Nothing of what a generator yielded for an item goes on if it takes too long."""
+    seen = []
+
+    def spread(item):
+        yield item
+        if item == 1:
+            stuck.wait()
+        yield item
+
+    described = Pipeline(range(3)).transport(spread, timeout=SHORT, on_error="skip")
+    report = described.backend(seen.append).run()
+    assert seen == [0, 0, 2, 2]
+    assert (report.delivered, report.failed) == (2, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"ordering": "input"}])
+def test_coroutines_are_cancelled(options):
+    """A coroutine that takes too long is cancelled, and its item fails with where it was."""
+    import asyncio
+
+    seen = []
+
+    async def transport(item):
+        if item == 3:
+            await asyncio.sleep(1000)
+        return item
+
+    described = Pipeline(range(10)).transport(transport, timeout=SHORT, on_error="skip", **options)
+    report = described.backend(seen.append).run()
+    assert sorted(seen) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert "asyncio.sleep(1000)" in report.item_errors[0].error.stack
+
+
+def test_a_timeout_error_of_the_users_own_is_one(stuck):
+    """A TimeoutError that the stage's code raises itself is an ordinary error."""
+
+    async def transport(item):
+        raise TimeoutError("mine")
+
+    report = Pipeline([1]).transport(transport, timeout=10, on_error="skip").backend(print).run()
+    assert type(report.item_errors[0].error) is TimeoutError
+
+
+def test_calls_that_are_in_time_are_left_alone():
+    """Calls shorter than the timeout are not given up, however many they are."""
+    end = time.monotonic() + 3 * SHORT
+
+    def source():
+        while time.monotonic() < end:
+            yield 1
+
+    report = Pipeline(source).transport(lambda item: item, workers=4, timeout=SHORT).run()
+    assert report.failed == 0
+    assert report.ok
+
+
+def test_a_bounded_number_is_left_behind(stuck, monkeypatch):
+    """When too many calls are stuck at a time, the run fails instead of taking more threads."""
+    monkeypatch.setattr("m3.engine.timeouts.MOST_LEFT_BEHIND", 3)
+    described = Pipeline(range(100), stop_timeout=0.5).transport(
+        Sticky, stuck=stuck, on=range(100), timeout=0.01, on_error="skip"
+    )
+    engine = described.backend(print).engine()
+    with pytest.raises(PipelineError) as caught:
+        engine.start()
+    assert caught.group_contains(StageError, match="took longer")
+    assert caught.group_contains(HungWorkerError)
+    assert engine.report().failed == 4
+
+
+def test_a_backend_that_commits_is_not_replaced(stuck):
+    """What a sink has not committed cannot be taken over: the run fails, and says why."""
+
+    class Sink(Backend):
+        def process(self, data):
+            stuck.wait()
+
+        def commit(self): ...
+
+    described = Pipeline([1], stop_timeout=0.5).backend(Sink, timeout=SHORT, on_error="skip")
+    with pytest.raises(PipelineError) as caught:
+        described.run()
+    assert caught.group_contains(StageError, match="took longer")
+
+
+def test_the_setup_of_a_successor_that_fails_fails_the_run(stuck):
+    """If no other worker can be set up, the run ends with that error; nothing is lost."""
+    setups = []
+
+    class Once(Sticky):
+        def setup(self):
+            setups.append(1)
+            if len(setups) > 1:
+                raise OSError("no further connection")
+
+    described = Pipeline(range(5)).transport(
+        Once, stuck=stuck, on={2}, timeout=SHORT, on_error="skip"
+    )
+    engine = described.backend(print).engine()
+    with pytest.raises(StageError, match="no further connection"):
+        engine.start()
+    assert_accounted(engine.report())
