@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from m3.cli.endings import abandon_stdout, flush_stdout
-from m3.errors import ConfigError
+from m3.errors import ConfigError, StateError
 
 __all__ = ("Commands",)
 
 
 class Mistake(click.ClickException):
-    """A mistake in the configuration: shown without a traceback, exit code 2."""
+    """A mistake in what the command was given: shown without a traceback, exit code 2."""
 
     exit_code = 2
 
@@ -45,7 +45,7 @@ def _ends_well() -> Iterator[None]:
             yield
         finally:
             flush_stdout()
-    except ConfigError as error:
+    except (ConfigError, StateError) as error:
         raise Mistake(str(error)) from error
     except BrokenPipeError:
         raise click.exceptions.Exit(abandon_stdout()) from None
