@@ -11,7 +11,7 @@ lost if the process dies.
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from m3._types import DROP, Item
 from m3.engine.dead_letter import EVERY, DeadLetter, Selection, letter_of, rows_of
@@ -26,6 +26,8 @@ from m3.registry import options_of
 from m3.stages import Frontend
 
 __all__ = ("Redriven", "Round", "redrive", "rounds")
+
+T = TypeVar("T")
 
 PERIOD = 0.5
 """Seconds between two writes of what has become of the letters, or ten times what one takes."""
@@ -76,12 +78,14 @@ def redrive(
 
     Raises:
         PlanError: the pipeline has no stage of that name; nothing was run.
+        StateError: another process redrives letters of the store.
         DeadLetterError: the store cannot be written.
         StageError: as of :meth:`m3.Engine.start`; what was delivered has left the store.
     """
     outcome = Redriven()
-    for each in rounds(plan, letters, selection, outcome, to=to, runtime=runtime):
-        each.run()
+    with letters.redriving():
+        for each in rounds(plan, letters, selection, outcome, to=to, runtime=runtime):
+            each.run(Engine.start)
     return outcome
 
 
@@ -230,16 +234,19 @@ class Round:
         self.engine = Engine(whole, runtime=runtime)
         self._outcome = outcome
 
-    def run(self, start: Callable[[Engine], object] = Engine.start) -> None:
+    def run(self, start: Callable[[Engine], T]) -> T:
         """
         Run the engine by calling *start* with it, and note what became of the letters.
+
+        Returns:
+            what *start* returns, when the engine has ended.
 
         Raises:
             DeadLetterError: that cannot be written.
             Exception: what *start* raises.
         """
         try:
-            start(self.engine)
+            return start(self.engine)
         finally:
             report = self.engine.report()
             self._outcome.reports.append(report)
