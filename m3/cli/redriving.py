@@ -40,13 +40,12 @@ def redrive_letters(
 
     Args:
         configuration: the pipeline.
-        letters: the store.
+        letters: the store; it is closed.
         selection: which letters.
         to: the stage at which they enter, if not each where it failed.
-        verbosity: -1 quiet, 0 normal, more shows more.
+        verbosity: as of :func:`~m3.cli.running.run_pipeline`.
 
-    Returns:
-        the exit code.
+    Returns the exit code.
 
     Raises:
         ConfigError: the configuration has a mistake, or does not fit the letters.

@@ -64,6 +64,7 @@ class JsonlDeadLetters:
         try:
             if for_writing:
                 self._descriptor = claimed(path, refusal=self._refusal)
+                _sync_directory(path.parent)
             self._check(for_writing=for_writing)
         except OSError as error:
             self._disconnect()
@@ -202,8 +203,8 @@ class JsonlDeadLetters:
                         f"{self._path}, line {number}: is no dead letter; repair or remove the line"
                     ) from error
                 self.note = (
-                    f"{self._path}, line {number}: the last letter is cut off, as by a process "
-                    "that was killed; it is left out"
+                    f"{self._path}, line {number}: the last letter is cut off; its process was "
+                    "killed, or is just writing it; it is left out"
                 )
 
     def _append(self, data: bytes) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from m3._types import DROP, Item
-from m3.engine.dead_letter import EVERY, DeadLetter, Selection, letter_of, rows_of
+from m3.engine.dead_letter import DeadLetter, Selection, letter_of, rows_of
 from m3.engine.engine import Engine
 from m3.engine.letters import DeadLetters
 from m3.engine.plan import Plan, StageSpec
@@ -61,19 +61,23 @@ class Redriven:
 def redrive(
     plan: Plan,
     letters: DeadLetters,
-    selection: Selection = EVERY,
     *,
+    only: str | None = None,
+    stage: str | None = None,
+    ids: Collection[int] | None = None,
     to: str | None = None,
     runtime: Runtime | None = None,
 ) -> Redriven:
     """
-    Send the *letters* of a *selection* through the pipeline again; block until they have ended.
+    Send *letters* through their pipeline again; block until they have ended.
 
     Args:
         plan: the pipeline; its frontends are not used.
         letters: the store; letters that fail again stay in it, and no other is written to.
-        selection: which letters.
-        to: the stage at which all of them enter, instead of that where each failed.
+        only: those with this type of error, with or without its module.
+        stage: those that failed at this stage.
+        ids: those with these numbers.
+        to: the stage at which they enter, instead of that where each failed.
         runtime: of the engines.
 
     Raises:
@@ -83,6 +87,7 @@ def redrive(
         StageError: as of :meth:`m3.Engine.start`; what was delivered has left the store.
     """
     outcome = Redriven()
+    selection = Selection(only=only, stage=stage, ids=ids)
     with letters.redriving():
         for each in rounds(plan, letters, selection, outcome, to=to, runtime=runtime):
             each.run(Engine.start)
@@ -197,10 +202,18 @@ class _Kept:
 
 def _appending(spec: StageSpec) -> StageSpec:
     """Return *spec* so that it adds to an earlier output, if it can and nothing else was said."""
-    can_append = any(option.name == "append" for option in options_of(spec.target))
-    if not can_append or "append" in spec.options:
-        return spec
-    return replace(spec, options=spec.options | {"append": True})
+    if _can_append(spec.target) and "append" not in spec.options:
+        return replace(spec, options=spec.options | {"append": True})
+    if _can_append(type(spec.target)) and not getattr(spec.target, "_append", True):
+        raise PlanError(
+            f"backend {spec.name!r} was made without append=True, so it would replace its output "
+            "by the letters; give its class, or append=True"
+        )
+    return spec
+
+
+def _can_append(target: Any) -> bool:
+    return any(option.name == "append" for option in options_of(target))
 
 
 class Round:
@@ -311,6 +324,7 @@ class Returns:
         self._failed: dict[int, list[DeadLetter]] = {}
         self._settled: dict[int, list[DeadLetter]] = {}
         self._next_write = 0.0
+        self._is_writable = True
 
     # -- what the engine calls as of a store
 
@@ -361,10 +375,13 @@ class Returns:
         begin = self._clock()
         with self._lock:
             settled, self._settled = self._settled, {}
+        if not settled or not self._is_writable:
+            return
         changed = {number: failed for number, failed in settled.items() if failed}
         gone = settled.keys() - changed.keys()
-        if settled:
-            self._letters.settle(gone=gone, changed=[*self._merged(changed)])
+        self._is_writable = False  # if this fails, the letters stay, and it is told once
+        self._letters.settle(gone=gone, changed=[*self._merged(changed)])
+        self._is_writable = True
         self._outcome.gone += len(gone)
         self._outcome.failed += len(changed)
         self._outcome.left -= len(settled)

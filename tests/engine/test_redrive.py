@@ -13,9 +13,10 @@ from workbench import Keep
 from m3 import DROP, Backend, Backoff, Batch, BatchError, Pipeline, Reject, Retry
 from m3.connectors.file import FileBackend
 from m3.engine.dead_letter import Selection
+from m3.engine.engine import Engine
 from m3.engine.letters import open_dead_letters
-from m3.engine.redrive import redrive
-from m3.errors import PlanError, StageError
+from m3.engine.redrive import Redriven, redrive, rounds
+from m3.errors import PlanError, StageError, StateError
 
 
 @pytest.fixture(params=["letters.db", "letters.jsonl"])
@@ -34,10 +35,10 @@ def letters_at(path):
         return [*store.select()]
 
 
-def again(pipeline, path, selection=None, **options):
-    """Redrive what is at *path*, or a selection of it."""
+def again(pipeline, path, **options):
+    """Redrive what is at *path*, or some of it."""
     with opened(path) as store:
-        return redrive(pipeline.plan(), store, selection or Selection(), **options)
+        return redrive(pipeline.plan(), store, **options)
 
 
 class Code:
@@ -213,7 +214,7 @@ def test_only_the_selected_letters(path):
     put(path, "b", stage="one", error=KeyError())
     put(path, "c", stage="one", error=KeyError())
     seen = []
-    assert again(three_stages(seen), path, Selection(only="KeyError", ids=[1, 2])).gone == 1
+    assert again(three_stages(seen), path, only="KeyError", ids=[1, 2]).gone == 1
     assert ("one", "b") in seen
     assert [letter.item for letter in letters_at(path)] == ["a", "c"]
 
@@ -441,7 +442,74 @@ def test_a_file_that_is_not_added_to(path, tmp_path):
     assert out.read_text() == "a\nb\nc\n"
 
 
+def test_a_file_that_is_abandoned(path, tmp_path):
+    """Where the redrive is given up, the file is not put in place, and all letters stay."""
+    out = tmp_path / "out.txt"
+    for item in "abc":
+        put(path, item, stage="check")
+
+    def check(item):
+        if item == "b":
+            running.abandon()
+        return item
+
+    pipeline = Pipeline([]).transport(check)
+    pipeline.backend(FileBackend, path=out, append=False)
+    with opened(path) as store:
+        (each,) = rounds(pipeline.plan(), store, Selection(), Redriven())
+        running = each.engine
+        each.run(Engine.start)
+    assert not out.exists()
+    assert [letter.item for letter in letters_at(path)] == ["a", "b", "c"]
+
+
+def test_a_file_that_would_be_lost(path, tmp_path):
+    """A backend that was made to replace its output is refused: the output may be worth more."""
+    out = tmp_path / "out.txt"
+    out.write_text("before\n")
+    put(path, "a", stage="str")
+    pipeline = Pipeline([]).transport(str).backend(FileBackend(path=out), name="out")
+    with pytest.raises(PlanError, match="backend 'out' was made without append=True"):
+        again(pipeline, path)
+    pipeline = Pipeline([]).transport(str).backend(FileBackend(path=out, append=True), name="out")
+    assert again(pipeline, path).gone == 1
+    assert out.read_text() == "before\na\n"
+
+
 # -- when the store is written
+
+
+def test_a_store_that_cannot_be_written(path, tmp_path):
+    """The redrive fails, which is told once, and the letters are still there."""
+    for letter in "abc":
+        put(path, letter * 50_000, stage="str")
+    program = f"""
+        import resource, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from test_redrive import Pipeline, StageError, StateError, again
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            again(Pipeline([]).transport(str), {str(path)!r})
+        except (StageError, StateError) as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=50
+    )
+    assert "letters" in done.stdout, done.stderr
+    assert [letter.item for letter in letters_at(path)] == [letter * 50_000 for letter in "abc"]
+
+
+def test_two_redrives_at_once(path):
+    """The second is refused, so that nothing is delivered twice; also of the same process."""
+    put(path, 1, stage="twice")
+
+    def twice(item):
+        with pytest.raises(StateError, match="another process"):
+            again(Pipeline([]).transport(str), path, to="str")
+
+    assert again(Pipeline([]).transport(twice), path).gone == 1
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_letters_leave_the_store_while_the_redrive_runs(tmp_path, monkeypatch):
@@ -468,7 +536,7 @@ def test_killed_during_a_redrive(path, tmp_path):
     program = f"""
         import os, signal, sys
         sys.path.insert(0, {os.path.dirname(__file__)!r})
-        from test_redrive import *
+        from test_redrive import Pipeline, again
         from m3.engine import redrive as module
         module.PERIOD = 0.0
         def check(item):
