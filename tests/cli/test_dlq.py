@@ -27,6 +27,15 @@ FILE = """
     path = "out.txt"
 """
 
+FIXED = """
+from m3.stages import Transport
+
+
+class Strict(Transport):
+    def transport(self, data):
+        return data
+"""
+
 LETTER = DeadLetter(
     id=7,
     item=b"bad",
@@ -217,17 +226,25 @@ def test_redrive_from_a_file(command, store):
     assert items_at(store) == [b"bad"]
     report = json.loads((command.folder / "report.json").read_text())
     assert (report["redriven"], report["failed_again"]) == (1, 1)
-    (command.folder / "app" / "stages_of_test.py").write_text(
-        "from m3.stages import Transport\n"
-        "class Strict(Transport):\n"
-        "    def transport(self, data):\n"
-        "        return data\n"
-    )
+    (command.folder / "app" / "stages_of_test.py").write_text(FIXED)
     done = command.run("dlq", "redrive", str(store), "p.toml")
     assert (done.returncode, done.stderr) == (0, "m3: 1 letter redriven, 0 failed again\n")
     assert (command.folder / "out.txt").read_text() == "before\ngood\nbad\n"
     assert items_at(store) == []
     assert command.run("dlq", "redrive", str(store), "p.toml").returncode == 0
+
+
+def test_a_run_a_fix_and_a_redrive(command):
+    """Together they give what a run without failures gives: every line, once."""
+    (command.folder / "p.toml").write_text(FILE.replace("skip", "dead_letter"))
+    lines = ["good", "bad", "fine", "bad"]
+    done = command.run("run", "p.toml", "--dead-letters", "dead.db", stdin="\n".join(lines))
+    assert done.returncode == 3, done.stderr
+    (command.folder / "app" / "stages_of_test.py").write_text(FIXED)
+    done = command.run("dlq", "redrive", "dead.db", "p.toml")
+    assert (done.returncode, done.stderr) == (0, "m3: 2 letters redriven, 0 failed again\n")
+    assert sorted((command.folder / "out.txt").read_text().split()) == sorted(lines)
+    assert command.run("dlq", "stats", "dead.db").stdout == "no letters\n"
 
 
 def test_redrive_from_options(command, store):

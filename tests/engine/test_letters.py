@@ -483,7 +483,8 @@ def test_a_torn_line_is_cut_off(tmp_path):
     """At every byte at which a process may be killed, the letters before are kept, and no more."""
     path = tmp_path / "letters.jsonl"
     store = open_dead_letters(path)
-    put(store, "a", "ü")
+    short = StageError(ValueError(), stage="s", worker=0)
+    store.put(short, items=[("a", 0), ("ü", 1)], kind="backend", pipeline="p", now=1.0)
     store.close()
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
@@ -719,5 +720,5 @@ class Stores(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-Stores.TestCase.settings = settings(max_examples=50, stateful_step_count=20, deadline=None)
+Stores.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 TestStores = Stores.TestCase

@@ -131,10 +131,11 @@ def test_the_error_of_a_letter_is_the_last_one(path):
 # -- where letters enter
 
 
-def put(path, item, *, stage, kind="transport", error=None):
-    failure = StageError(error or ValueError("x"), stage=stage, worker=0, item=item)
+def put(path, *items, stage, kind="transport", error=None):
+    failure = StageError(error or ValueError("x"), stage=stage, worker=0)
+    pairs = [(item, None) for item in items]
     with opened(path) as store:
-        store.put(failure, items=[(item, None)], kind=kind, pipeline="pipeline", now=1.0)
+        store.put(failure, items=pairs, kind=kind, pipeline="pipeline", now=1.0)
 
 
 def three_stages(seen):
@@ -389,8 +390,7 @@ def test_reject_keeps_the_letter(path):
 def test_a_run_that_fails_leaves_the_rest(path):
     """Under the policy "fail" the first failure ends the redrive; what was delivered is gone."""
     kept = []
-    for item in (1, 2, 3, 4, 5):
-        put(path, item, stage="check")
+    put(path, 1, 2, 3, 4, 5, stage="check")
     pipeline = Pipeline([]).transport(Code(lambda item: item == 3), name="check")
     pipeline.backend(Keep(kept))
     with pytest.raises(StageError, match="bad 3"):
@@ -402,8 +402,7 @@ def test_a_run_that_fails_leaves_the_rest(path):
 
 def test_limits_of_failures_do_not_hold(path):
     """However many fail again, all letters are tried: nothing is lost by that."""
-    for item in range(200):
-        put(path, item, stage="check")
+    put(path, *range(200), stage="check")
     code = Code(lambda item: item != 150)
     pipeline = Pipeline([], max_failures=5)
     pipeline.transport(code, name="check", on_error="dead_letter", max_failures=0.01)
@@ -428,8 +427,7 @@ def test_a_file_is_added_to(path, tmp_path):
 def test_a_file_that_is_not_added_to(path, tmp_path):
     """With append=False letters leave the store when the file is in its place, and not before."""
     out = tmp_path / "out.txt"
-    for item in "abc":
-        put(path, item, stage="check")
+    put(path, *"abc", stage="check")
     refuse = Code(lambda item: item == "c")
     pipeline = Pipeline([]).transport(refuse, name="check")
     pipeline.backend(FileBackend, path=out, append=False)
@@ -445,8 +443,7 @@ def test_a_file_that_is_not_added_to(path, tmp_path):
 def test_a_file_that_is_abandoned(path, tmp_path):
     """Where the redrive is given up, the file is not put in place, and all letters stay."""
     out = tmp_path / "out.txt"
-    for item in "abc":
-        put(path, item, stage="check")
+    put(path, *"abc", stage="check")
 
     def check(item):
         if item == "b":
@@ -481,8 +478,7 @@ def test_a_file_that_would_be_lost(path, tmp_path):
 
 def test_a_store_that_cannot_be_written(path, tmp_path):
     """The redrive fails, which is told once, and the letters are still there."""
-    for letter in "abc":
-        put(path, letter * 50_000, stage="str")
+    put(path, *(letter * 50_000 for letter in "abc"), stage="str")
     program = f"""
         import resource, sys
         sys.path.insert(0, {os.path.dirname(__file__)!r})
@@ -516,8 +512,7 @@ def test_letters_leave_the_store_while_the_redrive_runs(tmp_path, monkeypatch):
     """What was delivered is not redriven again, but for the last moment, if the process dies."""
     monkeypatch.setattr("m3.engine.redrive.PERIOD", 0.0)
     path = tmp_path / "letters.db"
-    for item in range(50):
-        put(path, item, stage="look")
+    put(path, *range(50), stage="look")
     remaining = []
 
     def look(item):
@@ -531,8 +526,7 @@ def test_letters_leave_the_store_while_the_redrive_runs(tmp_path, monkeypatch):
 def test_killed_during_a_redrive(path, tmp_path):
     """After kill -9 every letter was delivered or is still in the store."""
     out = tmp_path / "out.txt"
-    for item in range(300):
-        put(path, str(item), stage="check")
+    put(path, *map(str, range(300)), stage="check")
     program = f"""
         import os, signal, sys
         sys.path.insert(0, {os.path.dirname(__file__)!r})
