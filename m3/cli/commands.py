@@ -5,6 +5,7 @@ import click
 from m3.cli.bench import bench
 from m3.cli.check import check
 from m3.cli.completion import completion
+from m3.cli.dlq import dlq
 from m3.cli.explain import explain
 from m3.cli.group import Commands
 from m3.cli.listing import listing
@@ -38,5 +39,5 @@ def commands() -> None:
     """
 
 
-for command in (run, check, explain, listing, state, bench, completion):
+for command in (run, check, explain, listing, state, dlq, bench, completion):
     commands.add_command(command)

@@ -28,7 +28,7 @@ from m3.engine.validation import final_verdict
 from m3.errors import ConfigError, StateError
 from m3.observe import logs, progress
 
-__all__ = ("run_pipeline",)
+__all__ = ("run_pipeline", "with_progress")
 
 
 def run_pipeline(configuration: Configuration, *, from_start: bool = False, verbosity: int) -> int:
@@ -63,7 +63,7 @@ def run_pipeline(configuration: Configuration, *, from_start: bool = False, verb
             console.error(line)
         return ExitCode.MISTAKE
     console.say(delivery)
-    with _progress(engine, wanted=_wants_progress(options.progress, plan, verbosity)):
+    with with_progress(engine, options.progress, verbosity):
         outcome = Supervisor(engine, console).run()
     report = engine.report()
     _write_report(report_file, report)
@@ -169,8 +169,9 @@ def _write_report(file: TextIO | None, report: Report) -> None:
 
 
 @contextlib.contextmanager
-def _progress(engine: Engine, *, wanted: bool) -> Iterator[None]:
-    if not wanted:
+def with_progress(engine: Engine, said: bool | None, verbosity: int) -> Iterator[None]:
+    """Show the progress of *engine* in the block, if that was *said* or disturbs nothing."""
+    if not _wants_progress(said, engine.plan, verbosity):
         yield
         return
     with progress.Progress(engine.report, progress.painter_for_stderr()):

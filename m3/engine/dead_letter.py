@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from m3._plain import dumps, loads
 from m3.engine.tracebacks import foreign_traceback
-from m3.errors import ItemTimeoutError, StageError, StateError, abridged, describe
+from m3.errors import ItemTimeoutError, StageError, StateError, abridged
 
 __all__ = (
     "EVERY",
@@ -197,7 +197,10 @@ def message_of(error: BaseException) -> str:
     """Return what *error* says, without its type."""
     if isinstance(error, ItemTimeoutError):  # it says its stack, too
         return f"took longer than timeout={error.seconds:g} s and was given up"
-    return describe(error).removeprefix(type(error).__qualname__).removeprefix(": ")
+    try:
+        return str(error)
+    except Exception:
+        return "<its __str__ raised>"
 
 
 def kept_text(text: str, limit: int) -> str:

@@ -7,6 +7,7 @@ a time; one of SQLite takes several.
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -88,6 +89,14 @@ class DeadLetters(Protocol):
 
         Raises:
             DeadLetterError: it cannot be written.
+        """
+
+    def redriving(self) -> AbstractContextManager[None]:
+        """
+        Keep other redrives of the store out in a block, in all processes.
+
+        Raises:
+            StateError: there is another.
         """
 
     def close(self) -> None:

@@ -1,15 +1,15 @@
 """Dead letters as lines of JSON."""
 
-import fcntl
 import os
 import secrets
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from m3._plain import dumps, loads
+from m3.engine.claims import claim, claimed
 from m3.engine.dead_letter import (
     EVERY,
     DeadLetter,
@@ -52,6 +52,10 @@ class JsonlDeadLetters:
     def __init__(self, path: Path, *, for_writing: bool) -> None:
         self.note = ""
         self._path = path
+        self._refusal = (
+            f"{path}: another process writes these dead letters; wait until it has ended, or "
+            "keep them in SQLite"
+        )
         self._lock = threading.RLock()
         self._writer = secrets.token_hex(8)
         self._last = 0
@@ -59,7 +63,8 @@ class JsonlDeadLetters:
         self._descriptor: int | None = None
         try:
             if for_writing:
-                self._open()
+                self._descriptor = claimed(path, refusal=self._refusal)
+                _sync_directory(path.parent)
             self._check(for_writing=for_writing)
         except OSError as error:
             self._disconnect()
@@ -150,6 +155,10 @@ class JsonlDeadLetters:
                 raise self._error(error) from error
             self._last = last
 
+    def redriving(self) -> AbstractContextManager[None]:
+        """Do nothing: the store has one writer."""
+        return nullcontext()
+
     def _settled(self, gone: Collection[int], changed: dict[int, DeadLetter]) -> Iterator[bytes]:
         for line in self._lines():
             number = line.letter.id
@@ -163,29 +172,6 @@ class JsonlDeadLetters:
             yield line_of(number, row_of(letter), self._writer)
 
     # -- the file
-
-    def _open(self) -> None:
-        """Open the file and keep other writers out."""
-        while self._descriptor is None:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o600)
-            self._claim(self._descriptor)
-            if not self._is_at_its_place(self._descriptor):  # it was replaced just now
-                self._disconnect()
-
-    def _claim(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateError(
-                f"{self._path}: another process writes these dead letters; "
-                "wait until it has ended, or keep them in SQLite"
-            ) from error
-
-    def _is_at_its_place(self, descriptor: int) -> bool:
-        with suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(descriptor), self._path.stat())
-        return False
 
     def _check(self, *, for_writing: bool) -> None:
         """Read all lines once; cut off a last one that is not whole."""
@@ -217,8 +203,8 @@ class JsonlDeadLetters:
                         f"{self._path}, line {number}: is no dead letter; repair or remove the line"
                     ) from error
                 self.note = (
-                    f"{self._path}, line {number}: the last letter is cut off, as by a process "
-                    "that was killed; it is left out"
+                    f"{self._path}, line {number}: the last letter is cut off; its process was "
+                    "killed, or is just writing it; it is left out"
                 )
 
     def _append(self, data: bytes) -> None:
@@ -239,7 +225,7 @@ class JsonlDeadLetters:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600)
         try:
-            self._claim(descriptor)
+            claim(descriptor, refusal=self._refusal)
             for line in lines:
                 _write_all(descriptor, line)
             os.fsync(descriptor)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from m3.engine.claims import claimed
 from m3.engine.dead_letter import (
     EVERY,
     DeadLetter,
@@ -185,6 +186,20 @@ class SqliteDeadLetters:
             connection.executemany(UPDATE, [(*row, number) for number, row in kept if number])
             new = [(*row, self._writer) for number, row in kept if not number]
             connection.executemany(INSERT, new)
+
+    @contextmanager
+    def redriving(self) -> Iterator[None]:
+        """Keep other redrives out, by a file beside the database."""
+        path = self._path.with_name(f"{self._path.name}-redrive")
+        try:
+            descriptor = claimed(path, refusal=f"{self._path}: another process redrives letters")
+        except OSError as error:
+            raise StateError(f"{path}: cannot be made: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
 
     def _page(self, number: int, last: int) -> list[DeadLetter]:
         with self._lock, self._reading() as connection:

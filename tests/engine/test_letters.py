@@ -11,10 +11,13 @@ import textwrap
 import threading
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from workbench import SOON, in_thread
 
 from m3.engine.dead_letter import DeadLetter, Selection, row_of
@@ -480,7 +483,8 @@ def test_a_torn_line_is_cut_off(tmp_path):
     """At every byte at which a process may be killed, the letters before are kept, and no more."""
     path = tmp_path / "letters.jsonl"
     store = open_dead_letters(path)
-    put(store, "a", "ü")
+    short = StageError(ValueError(), stage="s", worker=0)
+    store.put(short, items=[("a", 0), ("ü", 1)], kind="backend", pipeline="p", now=1.0)
     store.close()
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
@@ -636,3 +640,85 @@ def test_a_letter_is_kept_while_another_process_writes(tmp_path):
     result()
     assert items_in(store) == [1]
     store.close()
+
+
+# -- any order of calls
+
+
+class Stores(RuleBasedStateMachine):
+    """Both kinds of store do what a dictionary of letters does, in any order of calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.stores = {name: open_dead_letters(Path(self.folder.name, name)) for name in NAMES}
+        self.letters = {}
+        self.run = self.runs = 0
+        self.next = 0
+        self.marks = []
+
+    @rule(count=st.integers(1, 3))
+    def put(self, count):
+        items = [*range(self.next, self.next + count)]
+        self.next += count
+        for store in self.stores.values():
+            put(store, *items)
+        self.letters |= dict.fromkeys(items, self.run)
+
+    @rule()
+    def commit(self):
+        for store in self.stores.values():
+            store.commit()
+
+    @rule()
+    def mark(self):
+        marks = {name: store.mark() for name, store in self.stores.items()}
+        self.marks.append((marks, self.run, self.next))
+
+    @precondition(lambda self: self.marks)
+    @rule(data=st.data())
+    def reopen_and_resume(self, data):
+        index = data.draw(st.integers(0, len(self.marks) - 1))
+        marks, self.run, last = self.marks[index]
+        self.marks = [
+            mark for number, mark in enumerate(self.marks) if number <= index or mark[1] != self.run
+        ]
+        self.reopen_stores()
+        for name, store in self.stores.items():
+            store.resume(marks[name])
+        self.letters = {
+            item: run for item, run in self.letters.items() if run != self.run or item < last
+        }
+
+    @rule()
+    def reopen(self):
+        self.reopen_stores()
+        self.runs += 1
+        self.run = self.runs
+
+    @precondition(lambda self: self.letters)
+    @rule(data=st.data())
+    def remove(self, data):
+        item = data.draw(st.sampled_from(sorted(self.letters)))
+        del self.letters[item]
+        for store in self.stores.values():
+            store.settle(gone=[letter.id for letter in store.select() if letter.item == item])
+
+    @invariant()
+    def all_agree(self):
+        for store in self.stores.values():
+            assert items_in(store) == sorted(self.letters)
+
+    def reopen_stores(self):
+        for name, store in self.stores.items():
+            store.close()
+            self.stores[name] = open_dead_letters(Path(self.folder.name, name))
+
+    def teardown(self):
+        for store in self.stores.values():
+            store.close()
+        self.folder.cleanup()
+
+
+Stores.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestStores = Stores.TestCase
