@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from m3._plain import dumps
+from m3._shown import one_line
 from m3.engine.dead_letter import DeadLetter, row_of
 
 __all__ = ("as_json", "details", "in_one_line", "statistics")
@@ -18,7 +19,7 @@ def in_one_line(letter: DeadLetter) -> str:
     """Return *letter* as a line of a list."""
     what = f"{letter.error_type}: {letter.message}" if letter.message else letter.error_type
     is_text = "" if letter.is_plain else "  (kept as text only, cannot be redriven)"
-    fields = (escaped(letter.stage), _cut(escaped(what)), f"item: {_cut(escaped(letter.text))}")
+    fields = (one_line(letter.stage), _cut(one_line(what)), f"item: {_cut(one_line(letter.text))}")
     return f"{letter.id:>6}  {_moment(letter.last_failed)}  {'  '.join(fields)}{is_text}"
 
 
@@ -48,9 +49,9 @@ def details(letter: DeadLetter) -> Iterator[str]:
     }
     for name, text in rows.items():
         first, *others = text.split("\n")
-        yield f"{name:<13} {escaped(first)}"
-        yield from (f"{'':<13} {escaped(line)}" for line in others)
-    yield from (escaped(line) for line in letter.traceback.rstrip("\n").split("\n"))
+        yield f"{name:<13} {one_line(first)}"
+        yield from (f"{'':<13} {one_line(line)}" for line in others)
+    yield from (one_line(line) for line in letter.traceback.rstrip("\n").split("\n"))
 
 
 def statistics(letters: Iterable[DeadLetter]) -> Iterator[str]:
@@ -67,7 +68,7 @@ def statistics(letters: Iterable[DeadLetter]) -> Iterator[str]:
     times = f"the oldest of {_moment(oldest)}, the newest of {_moment(newest)}"
     yield f"{counted(counts.total())}, {times}"
     for (stage, error_type), count in counts.most_common():
-        yield f"{count:>8,}  {escaped(stage)}  {escaped(error_type)}"
+        yield f"{count:>8,}  {one_line(stage)}  {one_line(error_type)}"
     if texts:
         yield f"{texts:,} of them kept as text only; they cannot be redriven"
 
@@ -75,15 +76,6 @@ def statistics(letters: Iterable[DeadLetter]) -> Iterator[str]:
 def counted(count: int) -> str:
     """Return how many letters there are, in words."""
     return "1 letter" if count == 1 else f"{count:,} letters"
-
-
-def escaped(text: str) -> str:
-    """Return *text* with what a terminal would obey, or could not show, as Python writes it."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def _cut(text: str) -> str:

@@ -21,8 +21,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from m3._parking import Gate, Switch
-from m3._tokens import Ledger, Tally
+from m3._tokens import Ledger
 from m3.engine.answers import MOST_UNANSWERED
+from m3.engine.books import Books
 from m3.engine.delivery import (
     LEVELS,
     can_go_back,
@@ -70,16 +71,11 @@ class Run(Protocol):
     plan: Plan
     runtime: Runtime
     aborting: Switch
+    books: Books
     stores: "Stores"
 
     def fail(self, failure: StageError) -> None:
         """End the run because of *failure*."""
-
-    def counts(self) -> dict[str, int]:
-        """Return what became of the items so far."""
-
-    def tallies(self) -> list[Tally]:
-        """Return everything that counts items."""
 
     def has_stopped_early(self) -> bool:
         """Return whether the run ends before the end of its input."""
@@ -331,7 +327,7 @@ class Checkpoints:
             self._turn.notify_all()
 
     def _make_durable(self, *, is_last: bool) -> None:
-        counts = self._run.counts()
+        counts = self._run.books.counts()
         settled = sum(counts.values()) - counts["produced"]
         if settled == self._settled and not is_last:
             return
@@ -353,7 +349,7 @@ class Checkpoints:
         """Hold the frontends until nothing is in flight; false if the run is over before."""
         self._gate.close()
         pause = FIRST_PAUSE
-        while sum(tally.in_flight for tally in self._run.tallies()):
+        while self._run.books.in_flight():
             if self._run.aborting.wait(pause) or self._over.is_on():
                 return False
             if pause == LONGEST_PAUSE:
@@ -414,7 +410,7 @@ class Checkpoints:
         self, sources: dict[str, Any], marks: dict[str, Any], *, finished: bool = False
     ) -> None:
         assert self._store is not None
-        counts = self._run.counts()
+        counts = self._run.books.counts()
         checkpoint = Checkpoint(
             number=self._last.number + 1,
             sources=sources,

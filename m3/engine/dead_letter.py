@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m3._plain import dumps, loads
+from m3._shown import masked
 from m3.engine.tracebacks import foreign_traceback
 from m3.errors import ItemTimeoutError, StageError, StateError, abridged
 
@@ -132,8 +133,8 @@ def rows_of(
 ) -> Iterator[Row]:
     """Yield a row for each item and position of *items*, all of which failed in one way."""
     error = failure.error
-    message = kept_text(message_of(error), MESSAGE_LIMIT)
-    told = kept_text(foreign_traceback(error), TRACEBACK_LIMIT)
+    message = kept_text(masked(message_of(error)), MESSAGE_LIMIT)
+    told = kept_text(masked(foreign_traceback(error)), TRACEBACK_LIMIT)
     for item, position in items:
         yield Row(
             item=_dumps_if_plain(item),

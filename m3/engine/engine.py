@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any, Self
 
 from m3._loops import close, discard
-from m3._tokens import Tally
 from m3.engine.at_exit import forget, watch
+from m3.engine.books import Books
 from m3.engine.callbacks import Callbacks
 from m3.engine.deadline import Deadline
 from m3.engine.failures import Failures
@@ -27,7 +27,7 @@ from m3.engine.report import Report, State
 from m3.engine.results import Results
 from m3.engine.runtime import Runtime
 from m3.engine.stores import Stores
-from m3.engine.summary import count, summarize
+from m3.engine.summary import summarize
 from m3.engine.timeouts import Watchdog
 from m3.engine.untold import keep_untold, take_untold, tell
 from m3.engine.validation import validate
@@ -65,7 +65,7 @@ class Engine:
         self._ended = self.runtime.switch()
         self._prepared = self.runtime.queue(0)
         self._layout = Layout()
-        self._workers: list[Worker] = []
+        self.workers: list[Worker] = []
         self._live = self._at_work = 0
         self._has_taker = False
         self._lock = threading.RLock()
@@ -73,8 +73,7 @@ class Engine:
         self.failures = Failures()
         self._at_abort = Callbacks(self.aborting)
         self._watchdog = Watchdog(self)
-        self._leftovers = Tally()
-        self._tallies = [self._leftovers]
+        self.books = Books(self.workers)
         self._stop_requested = False
         self._deadline = Deadline(self.runtime)
         self._began = self._began_cpu = 0.0
@@ -138,7 +137,7 @@ class Engine:
             EngineStateError: it was not started.
         """
         self.request_stop(timeout)
-        if not any(worker.thread is threading.current_thread() for worker in self._workers):
+        if not any(worker.thread is threading.current_thread() for worker in self.workers):
             self._settle()
             take_untold(self)
         return self.report()
@@ -230,8 +229,8 @@ class Engine:
         """Return what the run has done so far."""
         return summarize(
             self.plan,
-            workers=self._workers,
-            counts=self.counts(),
+            workers=self.workers,
+            counts=self.books.counts(),
             state=self.state,
             errors=tuple(self.failures.errors),
             item_errors=tuple(self.failures.item_errors),
@@ -263,10 +262,6 @@ class Engine:
         self.failures.add(failure)
         self._wind_down(None)
 
-    def count_in(self, tally: Tally) -> None:
-        """Add a tally that is kept outside of the workers."""
-        self._tallies.append(tally)
-
     def all_taken(self) -> None:
         """Take note that who takes the results, which is like a worker, has ended."""
         with self._lock:
@@ -292,7 +287,7 @@ class Engine:
         with self._lock:
             self._live += 1
             self._at_work += 1
-            self._workers.append(worker)
+            self.workers.append(worker)
 
     def strike_off(self, worker: Worker) -> None:
         """Count no more on *worker*: another one has taken its place."""
@@ -308,18 +303,6 @@ class Engine:
     def has_stopped_early(self) -> bool:
         """Return whether the run ends before the end of its input."""
         return self.stopping.is_on()
-
-    def workers(self) -> list[Worker]:
-        """Return all workers so far, those that were replaced included."""
-        return list(self._workers)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many items were produced, and what became of them so far."""
-        return count(self.tallies())
-
-    def tallies(self) -> list[Tally]:
-        """Return everything that counts items."""
-        return [*self._tallies, *(it for worker in self._workers for it in worker.work.tallies)]
 
     # -- the beginning
 
@@ -337,10 +320,10 @@ class Engine:
             watch(self)
             self.stores.open()
             self._layout = lay_out(self.plan, self.runtime, collect=collect, aborting=self.aborting)
-            self.limits = FailureLimits(self.plan, self._layout.pools, self._workers)
+            self.limits = FailureLimits(self.plan, self._layout.pools, self.workers)
             if self._set_up([staff(pool, self) for pool in reversed(self._layout.pools)]):
-                self.stores.begin(self, self._workers)
-                for worker in self._workers:
+                self.stores.begin(self, self.workers)
+                for worker in self.workers:
                     worker.may_work = True
                     worker.go.turn_on()
                 self.stores.start()
@@ -355,8 +338,8 @@ class Engine:
 
     def _set_up(self, pools: list[list[Worker]]) -> bool:
         """Start the workers, pool by pool from the last backend on; false if not all are set up."""
-        self._workers += [worker for workers in pools for worker in workers]
-        self._live = self._at_work = len(self._workers) + self._has_taker
+        self.workers += [worker for workers in pools for worker in workers]
+        self._live = self._at_work = len(self.workers) + self._has_taker
         for workers in pools:
             for worker in workers:
                 worker.thread = self.runtime.spawn(partial(self.run_worker, worker), worker.name)
@@ -392,12 +375,12 @@ class Engine:
         """Clean up, in reverse, the workers that were set up."""
         self._abort()
         try:
-            for worker in reversed(self._workers):
+            for worker in reversed(self.workers):
                 worker.let_go()
                 if worker.thread is not None:
                     worker.thread.join(self._deadline.left())
         finally:
-            for worker in self._workers:
+            for worker in self.workers:
                 worker.let_go()
                 worker.close()
             self._give_up()
@@ -428,7 +411,7 @@ class Engine:
         if timeout is not None or not self._deadline.is_set():
             self._deadline.set(self.plan.stop_timeout if timeout is None else timeout)
         self.stopping.turn_on()
-        for worker in self._workers:
+        for worker in self.workers:
             worker.work.end_input()
         self._prepared.put(None)  # wakes who waits for setups, to look at the deadline
         self._winding_down.turn_on()
@@ -467,9 +450,9 @@ class Engine:
         """Note who hangs, and let nobody wait any longer."""
         with self._lock:
             if not self.failures.hung:
-                hung = [worker.hung_error() for worker in self._workers if worker.hangs()]
+                hung = [worker.hung_error() for worker in self.workers if worker.hangs()]
                 self.failures.hung = hung
-        for worker in self._workers:
+        for worker in self.workers:
             worker.work.give_up_items()
         self.stores.give_up()
         self._ended.turn_on()
@@ -491,13 +474,13 @@ class Engine:
     def _abandon_leftovers(self) -> None:
         """Settle what nobody will take any more; the caller holds the lock."""
         for queue in self._layout.queues:
-            discard(queue, self._leftovers)
+            discard(queue, self.books.leftovers)
         for pool in self._layout.pools:
             if pool.sequencer is not None and not self.failures.hung:
-                pool.sequencer.discard(self._leftovers)
+                pool.sequencer.discard(self.books.leftovers)
 
     def _join_threads(self) -> None:
-        for worker in self._workers:
+        for worker in self.workers:
             if worker.thread is not None and not self.failures.hung and not worker.is_replaced:
                 worker.thread.join()
         if not self.failures.hung:

@@ -1,5 +1,6 @@
 """Where a run keeps its dead letters."""
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ def letterbox_of(plan: Plan) -> "Letterbox | None":
         path = Path(plan.state) / DEFAULT_NAME
     if path is None:
         return None
+    if not isinstance(path, str | os.PathLike):
+        return Letterbox(Path(), pipeline=plan.name, store=path)
     box = Letterbox(Path(path), pipeline=plan.name)
     if plan.dead_letters is not None or any(map(_keeps_letters, plan)) or box.path.exists():
         box.open()
@@ -51,13 +54,14 @@ class Letterbox:
     Args:
         path: of the store.
         pipeline: the name that the letters have as theirs.
+        store: the store, if it is open already.
     """
 
-    def __init__(self, path: Path, *, pipeline: str) -> None:
+    def __init__(self, path: Path, *, pipeline: str, store: "DeadLetters | None" = None) -> None:
         self.path = path
         self.commits_itself = True
         self._pipeline = pipeline
-        self._store: DeadLetters | None = None
+        self._store = store
         self._committed = 0.0
         self._lock = threading.Lock()
 

@@ -9,10 +9,13 @@ file each make one.
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m3.policies import Batch, ErrorPolicy, MaxFailures, Ordering
 from m3.registry import Kind
+
+if TYPE_CHECKING:
+    from m3.engine.letters import DeadLetters
 
 __all__ = ("Plan", "StageSpec", "grace_of")
 
@@ -87,8 +90,9 @@ class Plan:
         state: a folder for checkpoints, from which the next run goes on; None
             to keep none.
         dead_letters: a file for the items of the policy ``"dead_letter"``:
-            JSON lines if its name ends in ``.jsonl``, else SQLite; None for
-            ``dead-letters.db`` in the folder of the state.
+            JSON lines if its name ends in ``.jsonl``, else SQLite; or an open
+            store, which the run closes; None for ``dead-letters.db`` in the
+            folder of the state.
         checkpoint_interval: seconds between two checkpoints, as a rule.
     """
 
@@ -99,7 +103,7 @@ class Plan:
     stop_timeout: float = DEFAULT_STOP_TIMEOUT
     max_failures: MaxFailures | None = None
     state: str | os.PathLike[str] | None = None
-    dead_letters: str | os.PathLike[str] | None = None
+    dead_letters: "str | os.PathLike[str] | DeadLetters | None" = None
     checkpoint_interval: float = DEFAULT_CHECKPOINT_INTERVAL
 
     def __iter__(self) -> Iterator[StageSpec]:

@@ -27,7 +27,7 @@ class Results:
         self.engine = engine
         self._queue = queue
         self._tally = Tally()
-        engine.count_in(self._tally)
+        engine.books.count_in(self._tally)
 
     def __iter__(self) -> Self:
         return self

@@ -3,23 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 from m3._steps import Step
-from m3._tokens import Tally
+from m3.engine.books import OUTCOMES
 from m3.engine.plan import Plan, StageSpec
 from m3.engine.report import Report, StageReport, State
 from m3.engine.workers import Worker
 from m3.errors import HungWorkerError, StageError
 
-__all__ = ("count", "summarize")
-
-OUTCOMES = ("delivered", "dropped", "dead_lettered", "failed", "abandoned")
-
-
-def count(tallies: Iterable[Tally]) -> dict[str, int]:
-    """Return how many items were produced, and what became of them."""
-    every = list(tallies)
-    # In this order, so that no item is seen at its end and not at its beginning.
-    ended = {name: sum(getattr(tally, name) for tally in every) for name in OUTCOMES}
-    return {"produced": sum(tally.produced for tally in every), **ended}
+__all__ = ("summarize",)
 
 
 def summarize(

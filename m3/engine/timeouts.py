@@ -65,7 +65,7 @@ class Watchdog:
     def _look_once(self) -> float:
         """Give up what is over its time; return after how long to look again."""
         patience = min(spec.timeout for spec in self._run.plan if spec.timeout is not None)
-        for worker in self._run.workers():
+        for worker in list(self._run.workers):
             spec, watch = worker.pool.head, worker.work.watch
             began = watch.since() if watch is not None else None
             if began is None or spec.timeout is None:
@@ -100,7 +100,7 @@ class Watchdog:
         except (ShutDown, RuntimeError):  # the run is over, or there can be no further thread
             pass
         tally = Tally()
-        self._run.count_in(tally)
+        self._run.books.count_in(tally)
         succession.refuse(tally, self._run.fail)
 
     def _replace(self, succession: Succession) -> None:
@@ -128,7 +128,7 @@ class Watchdog:
     def _left_behind(self, spec: StageSpec) -> int:
         return sum(
             worker.is_replaced and not worker.has_ended
-            for worker in self._run.workers()
+            for worker in list(self._run.workers)
             if worker.pool.head is spec
         )
 

@@ -52,7 +52,8 @@ def _of_the_whole(plan: Plan) -> Iterator[str]:
             "seconds, more than 0"
         )
     for name, path in (("state", plan.state), ("dead_letters", plan.dead_letters)):
-        if path is not None and not _is_path(path):
+        is_store = name == "dead_letters" and callable(getattr(path, "put", None))
+        if path is not None and not is_store and not _is_path(path):
             yield f"{name} is {abridged(path)}; it is a path"
     yield from _of_max_failures(plan.max_failures)
     for name, count in Counter(spec.name for spec in plan).items():

@@ -39,7 +39,7 @@ def parameters():
 
 def test_the_commands():
     """These commands there are."""
-    known = ["bench", "check", "completion", "explain", "list", "run", "state"]
+    known = ["bench", "check", "completion", "dlq", "explain", "list", "run", "state"]
     assert sorted(commands.commands) == known
 
 
