@@ -205,7 +205,7 @@ def test_what_a_hung_worker_holds_is_refused_once(at_end):
     assert [hung.stage for hung in report.hung] == ["hang"]
     meet(refused)
     late.set()
-    for worker in engine._workers:
+    for worker in engine.workers:
         worker.thread.join(SOON)
     assert kinds(source) == {1: AbandonedError}
 
@@ -268,7 +268,7 @@ def test_an_answer_that_hangs_is_named(at_end):
     assert hung.stage == "Stuck"
     assert "in ack" in hung.stack
     at_end.set()
-    for worker in engine._workers:
+    for worker in engine.workers:
         worker.thread.join(SOON)
 
 

@@ -194,7 +194,7 @@ def test_a_coroutine_that_hangs_in_its_loop_is_named():
     assert [error.stage for error in report.hung] == ["bad"]
     assert "blocks_the_loop" in report.hung[0].stack
     at_end.set()
-    engine._workers[0].thread.join(SOON)
+    engine.workers[0].thread.join(SOON)
     for thread in threading.enumerate():
         if thread.name.startswith("m3-"):
             thread.join(SOON)

@@ -46,7 +46,7 @@ def test_results_that_are_dropped_end_the_run():
         assert result == "0"
         break
     gc.collect()
-    for worker in engine._workers:
+    for worker in engine.workers:
         worker.thread.join(SOON)
     assert engine.stopped()
     assert engine.report().delivered == 1

@@ -293,7 +293,7 @@ def test_stop_during_a_setup_that_hangs_returns_and_so_does_start():
     with pytest.raises(HungWorkerError, match="hanging"):
         started()
     at_end.set()
-    for worker in engine._workers:
+    for worker in engine.workers:
         if worker.thread:
             worker.thread.join(SOON)
     assert len(cleaned_up) == 1

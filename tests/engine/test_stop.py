@@ -169,7 +169,7 @@ def test_a_worker_that_ends_after_the_deadline_leaves_nothing(at_end):
     assert engine.stop(timeout=0.5).abandoned == 5
     at_end.set()
     meet(cleaned_up)
-    engine._workers[0].thread.join(SOON)
+    engine.workers[0].thread.join(SOON)
     assert_accounted(engine.report())
 
 
@@ -403,7 +403,7 @@ def test_stopped_is_true_of_a_run_that_ended_by_itself():
 
     engine = Pipeline([1]).backend(Last).start()
     meet(ended)
-    for worker in engine._workers:
+    for worker in engine.workers:
         worker.thread.join(SOON)
     assert engine.stopped()
     assert engine.report().state == "finished"
@@ -422,7 +422,7 @@ def test_engine_as_a_context_manager_stops_at_the_end_of_the_block():
         raise ValueError
 
     with pytest.raises(StageError), Pipeline([1]).backend(refuse).engine() as engine:
-        for worker in engine._workers:
+        for worker in engine.workers:
             worker.thread.join(SOON)
 
 
