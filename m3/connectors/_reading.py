@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from m3.connectors._paths import FilePath
 from m3.connectors._records import Converter, Splitter
 from m3.connectors._wakeup import Wakeup
 from m3.errors import ConfigError
@@ -26,8 +27,6 @@ __all__ = (
     "open_path",
     "open_stdin",
 )
-
-FilePath = str | os.PathLike[str]
 
 BLOCK = 256 * 1024
 """The most bytes read at once: what a frontend may be ahead of the pipeline."""
@@ -156,7 +155,7 @@ class RecordFrontend(Frontend[Any]):
     def _lists(self) -> Iterator[list[Any]]:
         for opening in self.sources():
             with opening as source:
-                splitter = self._splitter(source.name)
+                splitter = self._splitter(source.name, positions=self.wants_positions)
                 yield from map(splitter.feed, source.blocks(self._wakeup))
             if self._wakeup.is_set():
                 return

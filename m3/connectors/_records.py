@@ -6,11 +6,14 @@ engine record after record without a Python frame for each.
 """
 
 import codecs
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
+from itertools import accumulate, count, repeat
 from typing import Any, NamedTuple
 
 from m3.errors import ConfigError, RecordTooLongError
-from m3.stages import Failure
+from m3.stages import Failure, Item
 
 __all__ = (
     "AS_IT_IS",
@@ -38,6 +41,11 @@ class RecordPosition(NamedTuple):
     """The number of the record, from 1."""
     offset: int
     """The number of bytes before it."""
+
+
+# Of what is made for every record, nothing goes through a Python frame.
+_new_position = partial(tuple.__new__, RecordPosition)
+_with_line_end = (1).__add__
 
 
 class Converter:
@@ -114,6 +122,9 @@ class Splitter:
         source: what the source is called in positions.
         limit: the most bytes of a record, without its ``\n``.
         converter: makes the items.
+        positions: put each item in an :class:`~m3.stages.Item` with its position.
+        line: the number of the first record.
+        offset: the number of bytes before it.
     """
 
     def __init__(
@@ -122,17 +133,36 @@ class Splitter:
         *,
         limit: int = RECORD_LIMIT,
         converter: Converter = AS_IT_IS,
+        positions: bool = False,
+        line: int = 1,
+        offset: int = 0,
     ) -> None:
         self._source = source
         self._limit = limit
         self._converter = converter
-        self._line = 1
-        self._offset = 0
+        self._positions = positions
+        self._line = line
+        self._offset = offset
         # Of the record that has begun and not ended: what is kept, how long it
         # is so far, and whether it was too long and is passed over.
         self._parts: list[bytes] = []
         self._length = 0
         self._skipping = False
+
+    @property
+    def line(self) -> int:
+        """The number of the record that has not ended yet."""
+        return self._line
+
+    @property
+    def offset(self) -> int:
+        """The number of bytes before that record."""
+        return self._offset
+
+    @property
+    def length(self) -> int:
+        """How much of that record has come."""
+        return self._length
 
     def feed(self, block: bytes) -> list[Any]:
         """Return the items and failures of the records that end in *block*."""
@@ -178,8 +208,17 @@ class Splitter:
         self._skipping = False
         if longest <= self._limit:
             with suppress(Exception):
-                return self._converter.many(records)
+                items = self._converter.many(records)
+                return self._placed(items, records, line, offset) if self._positions else items
         return self._one_by_one(records, line, offset)
+
+    def _placed(
+        self, items: Iterable[Any], records: list[bytes], line: int, offset: int
+    ) -> list[Item]:
+        """Return *items* with the positions of their *records*."""
+        offsets = accumulate(map(_with_line_end, map(len, records)), initial=offset)
+        positions = map(_new_position, zip(repeat(self._source), count(line), offsets))
+        return list(map(Item, items, positions))
 
     def _one_by_one(self, records: list[bytes], line: int, offset: int) -> list[Any]:
         """Convert *records*, with a failure for each that cannot be."""
@@ -193,10 +232,12 @@ class Splitter:
     def _item(self, record: bytes, line: int, offset: int) -> Any:
         if len(record) > self._limit:
             return self._too_long(record, line, offset)
+        position = RecordPosition(self._source, line, offset)
         try:
-            return self._converter.one(record)
+            item = self._converter.one(record)
         except Exception as error:
-            return Failure(error, record, RecordPosition(self._source, line, offset))
+            return Failure(error, record, position)
+        return Item(item, position) if self._positions else item
 
     def _too_long(self, head: bytes, line: int, offset: int) -> Failure:
         error = RecordTooLongError(

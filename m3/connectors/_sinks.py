@@ -17,11 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from m3.connectors._paths import FilePath, is_stream
 from m3.errors import ConfigError
 
 __all__ = ("STDOUT", "FilePath", "Sink", "Stdout", "open_sink")
-
-FilePath = str | os.PathLike[str]
 
 STDOUT = "<stdout>"
 """The ``filename`` of a :exc:`BrokenPipeError` that says: nobody reads our output any more."""
@@ -157,16 +156,6 @@ def open_sink(path: FilePath, *, append: bool) -> Sink:
         OSError: *path* cannot be written to.
     """
     return Direct(path) if append or is_stream(path) else Replacement(path)
-
-
-def is_stream(path: FilePath) -> bool:
-    """Say whether *path* is there and is no regular file, or stands for a descriptor."""
-    if os.fspath(path).startswith(("/dev/", "/proc/")):
-        return True
-    try:
-        return not stat.S_ISREG(Path(path).stat().st_mode)
-    except FileNotFoundError:
-        return False
 
 
 def write_all(descriptor: int, data: bytes) -> None:

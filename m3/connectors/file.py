@@ -16,53 +16,54 @@ Delivery: with replacement an item counts as delivered when it is written, and
 all are lost together if the process dies before the end.
 """
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-
-from m3.connectors._reading import FilePath, RecordFrontend, Source, check_readable, open_path
+from m3.connectors._compression import MAX_OUTPUT, MAX_RATIO, Compression
+from m3.connectors._files import FilesFrontend
+from m3.connectors._paths import FilePath, FilePaths
 from m3.connectors._records import RECORD_LIMIT, converter
 from m3.connectors._sinks import Sink, open_sink
 from m3.connectors._writing import RecordBackend, encoder
-from m3.errors import ConfigError
 
 __all__ = ("FileBackend", "FileFrontend")
 
 
-class FileFrontend(RecordFrontend):
+class FileFrontend(FilesFrontend):
     """
     Read records from files.
 
     Args:
-        path: the file, or a list of files, read in their order.
+        path: the file, a directory, a pattern as *.log or **/*.log, or a list
+            of these; read in their order, and what is in a directory or
+            matches a pattern sorted by name.
         encoding: decode the records to text; without it they are bytes.
         errors: what to do about bytes that are not in the encoding: strict
             makes the record a failure, replace and the like keep it.
         limit: the most bytes of a record; a longer one is a failure.
+        compression: of the files, gzip, bz2, xz, zstd or none; auto knows it
+            by the first bytes.
+        max_ratio: end the run if compressed input becomes so many times as
+            long, and more than 1 MiB.
+        max_output: end the run if one compressed file holds more bytes.
     """
 
     def __init__(
         self,
         *,
-        path: FilePath | Sequence[FilePath],
+        path: FilePaths,
         encoding: str | None = None,
         errors: str = "strict",
         limit: int = RECORD_LIMIT,
+        compression: Compression = "auto",
+        max_ratio: float = MAX_RATIO,
+        max_output: int = MAX_OUTPUT,
     ) -> None:
-        super().__init__(limit=limit, converter=converter(encoding, errors))
-        self._paths = [path] if isinstance(path, str | os.PathLike) else list(path)
-        if not self._paths:
-            raise ConfigError("path: no file is named")
-
-    def setup(self) -> None:
-        """Check that the files are there and can be read."""
-        for path in self._paths:
-            check_readable(path)
-        super().setup()
-
-    def sources(self) -> Iterator[AbstractContextManager[Source]]:
-        """Yield the files."""
-        return map(open_path, self._paths)
+        super().__init__(
+            path=path,
+            limit=limit,
+            converter=converter(encoding, errors),
+            compression=compression,
+            max_ratio=max_ratio,
+            max_output=max_output,
+        )
 
 
 class FileBackend(RecordBackend):

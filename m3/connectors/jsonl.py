@@ -13,19 +13,12 @@ output for the path ``-``.  An item that JSON cannot express is an error;
 Delivery: as of ``file`` and ``stdin``, ``stdout``.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
+from m3.connectors._compression import MAX_OUTPUT, MAX_RATIO, Compression
+from m3.connectors._files import FilesFrontend
 from m3.connectors._json import dumps, loads, quick_loads
-from m3.connectors._reading import (
-    FilePath,
-    RecordFrontend,
-    Source,
-    check_readable,
-    open_path,
-    open_stdin,
-)
+from m3.connectors._paths import FilePath, FilePaths
 from m3.connectors._records import RECORD_LIMIT, Converter
 from m3.connectors._sinks import Sink, Stdout, open_sink
 from m3.connectors._writing import RecordBackend
@@ -45,28 +38,40 @@ class Documents(Converter):
         return list(map(quick_loads, records))
 
 
-class JsonlFrontend(RecordFrontend):
+class JsonlFrontend(FilesFrontend):
     """
     Read JSON documents, one per line.
 
     Args:
-        path: the file, or - for standard input.
+        path: the file, or - for standard input; or a directory, a pattern, or
+            a list, as of the frontend file.
         limit: the most bytes of a record; a longer one is a failure.
+        compression: of the files, gzip, bz2, xz, zstd or none; auto knows it
+            by the first bytes.
+        max_ratio: end the run if compressed input becomes so many times as
+            long, and more than 1 MiB.
+        max_output: end the run if one compressed file holds more bytes.
     """
 
-    def __init__(self, *, path: FilePath = "-", limit: int = RECORD_LIMIT) -> None:
-        super().__init__(limit=limit, converter=Documents())
-        self._path = path
+    standard_input = "-"
 
-    def setup(self) -> None:
-        """Check that the file is there and can be read."""
-        if self._path != "-":
-            check_readable(self._path)
-        super().setup()
-
-    def sources(self) -> Iterator[AbstractContextManager[Source]]:
-        """Yield the file or standard input."""
-        yield open_stdin() if self._path == "-" else open_path(self._path)
+    def __init__(
+        self,
+        *,
+        path: FilePaths = "-",
+        limit: int = RECORD_LIMIT,
+        compression: Compression = "auto",
+        max_ratio: float = MAX_RATIO,
+        max_output: int = MAX_OUTPUT,
+    ) -> None:
+        super().__init__(
+            path=path,
+            limit=limit,
+            converter=Documents(),
+            compression=compression,
+            max_ratio=max_ratio,
+            max_output=max_output,
+        )
 
 
 class JsonlBackend(RecordBackend):
