@@ -20,8 +20,7 @@ from m3.connectors._compression import MAX_OUTPUT, MAX_RATIO, Compression
 from m3.connectors._files import FilesFrontend
 from m3.connectors._paths import FilePath, FilePaths
 from m3.connectors._records import RECORD_LIMIT, converter
-from m3.connectors._sinks import Sink, open_sink
-from m3.connectors._writing import RecordBackend, encoder
+from m3.connectors._writing import FileRecordBackend, encoder
 
 __all__ = ("FileBackend", "FileFrontend")
 
@@ -66,9 +65,12 @@ class FileFrontend(FilesFrontend):
         )
 
 
-class FileBackend(RecordBackend):
+class FileBackend(FileRecordBackend):
     """
     Write records to a file, which appears as a whole or not at all.
+
+    In a run that keeps state, the file is written to in place, and the next
+    run cuts off what the last one has not committed.
 
     Args:
         path: the file.
@@ -86,10 +88,4 @@ class FileBackend(RecordBackend):
         errors: str = "strict",
         append: bool = False,
     ) -> None:
-        super().__init__(encoder(encoding, errors))
-        self._path = path
-        self._append = append
-
-    def open(self) -> Sink:
-        """Open the file, or the one that will replace it."""
-        return open_sink(self._path, append=self._append)
+        super().__init__(encoder(encoding, errors), path=path, append=append)

@@ -20,8 +20,7 @@ from m3.connectors._files import FilesFrontend
 from m3.connectors._json import dumps, loads, quick_loads
 from m3.connectors._paths import FilePath, FilePaths
 from m3.connectors._records import RECORD_LIMIT, Converter
-from m3.connectors._sinks import Sink, Stdout, open_sink
-from m3.connectors._writing import RecordBackend
+from m3.connectors._writing import FileRecordBackend
 
 __all__ = ("JsonlBackend", "JsonlFrontend")
 
@@ -74,20 +73,18 @@ class JsonlFrontend(FilesFrontend):
         )
 
 
-class JsonlBackend(RecordBackend):
+class JsonlBackend(FileRecordBackend):
     """
     Write JSON documents, one per line.
 
     Args:
-        path: the file, or - for standard output.
+        path: the file, or - for standard output; with fields of the items, as
+            in out/{country}/{day}.jsonl, one of many files.
         append: write to the end of the file, as the items come.
     """
 
-    def __init__(self, *, path: FilePath = "-", append: bool = False) -> None:
-        super().__init__(dumps)
-        self._path = path
-        self._append = append
+    standard_output = "-"
+    items_have_fields = True
 
-    def open(self) -> Sink:
-        """Open the file, or take standard output as it is now."""
-        return Stdout() if self._path == "-" else open_sink(self._path, append=self._append)
+    def __init__(self, *, path: FilePath = "-", append: bool = False) -> None:
+        super().__init__(dumps, path=path, append=append)
