@@ -3,20 +3,24 @@
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from m3.connectors._compression import Compression, Decompression
+from m3.connectors._following import Following
 from m3.connectors._passages import Passage, check_line_end
 from m3.connectors._paths import FilePaths, expanded, is_stream, named
 from m3.connectors._places import Place, Trail, check_unchanged, place_of
 from m3.connectors._reading import RecordFrontend, Source, check_readable, open_path, open_stdin
 from m3.connectors._records import Converter, RecordPosition
-from m3.errors import StateError, abridged
+from m3.errors import ConfigError, StateError, abridged
 
 __all__ = ("FilesFrontend",)
 
 VERSION = 1
+
+PLAIN = ("auto", "none")
 
 
 class FilesFrontend(RecordFrontend):
@@ -30,6 +34,7 @@ class FilesFrontend(RecordFrontend):
         compression: of the files.
         max_ratio: how many times as long as its input a file may become.
         max_output: the most bytes that one file may hold.
+        follow: wait for more at the end of the file, of which there is one.
     """
 
     standard_input: ClassVar[str | None] = None
@@ -44,6 +49,7 @@ class FilesFrontend(RecordFrontend):
         compression: Compression,
         max_ratio: float,
         max_output: int,
+        follow: bool = False,
     ) -> None:
         super().__init__(limit=limit, converter=converter)
         self._paths = named(path)
@@ -52,6 +58,7 @@ class FilesFrontend(RecordFrontend):
         self._files: list[str] = []
         self._places: dict[str, Place] = {}
         self._trails: dict[str, Trail] = {}
+        self._following = self._followed() if follow else None
 
     @property
     def can_resume(self) -> bool:
@@ -63,6 +70,10 @@ class FilesFrontend(RecordFrontend):
 
     def setup(self) -> None:
         """Look which files there are, and check that they can be read."""
+        if self._following is not None:
+            self._following.check()
+            super().setup()
+            return
         self._files = expanded(self._paths)
         for path in self._files:
             if path != self.standard_input:
@@ -80,6 +91,8 @@ class FilesFrontend(RecordFrontend):
 
         Files that come later are in it if an earlier run had read a part of them.
         """
+        if self._following is not None:
+            return self._following.checkpoint(position)
         places = dict(self._places)
         for trail in list(self._trails.values()):
             if trail.name == position.source:
@@ -98,6 +111,9 @@ class FilesFrontend(RecordFrontend):
             StateError: a file no longer begins with what had been read of it,
                 or is gone before it was read to its end.
         """
+        if self._following is not None:
+            self._following.resume(checkpoint)
+            return
         if checkpoint is None:
             return
         places = places_in(checkpoint)
@@ -122,7 +138,20 @@ class FilesFrontend(RecordFrontend):
             elif place.unended and self._decompression.of(source.descriptor) == "none":
                 check_line_end(name, place, os.pread(source.descriptor, 1, place.offset))
 
+    def _followed(self) -> Following:
+        path, *others = self._paths
+        if others or path == self.standard_input or self._decompression.compression not in PLAIN:
+            raise ConfigError(
+                f"follow: one file can be followed, which is not compressed; not {self._paths} "
+                f"with compression={self._decompression.compression!r}"
+            )
+        return Following(os.fspath(path), self._wakeup)
+
     def _lists(self) -> Iterator[list[Any]]:
+        if self._following is not None:
+            splitter = partial(self._splitter, positions=self.wants_positions)
+            yield from self._following.lists(splitter)
+            return
         read = self._read_with_positions if self.wants_positions else self._read
         for opening in self.sources():
             with opening as source:
@@ -148,7 +177,7 @@ class FilesFrontend(RecordFrontend):
             decompression=self._decompression,
             wakeup=self._wakeup,
         )
-        return passage.lists(self._splitter)
+        return passage.lists(partial(self._splitter, positions=True))
 
 
 def places_in(checkpoint: Any) -> dict[str, Place]:

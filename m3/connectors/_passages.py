@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from m3.connectors._compression import Decompression
 from m3.connectors._places import Fingerprint, Place, Trail, fingerprint_of
-from m3.connectors._reading import Source
 from m3.connectors._records import Splitter
 from m3.connectors._wakeup import Wakeup
 from m3.errors import StateError
@@ -14,9 +13,24 @@ from m3.errors import StateError
 __all__ = ("Passage", "check_line_end")
 
 
+class Readable(Protocol):
+    """What is read: a :class:`~m3.connectors._reading.Source`, or like one."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in positions and errors."""
+
+    @property
+    def descriptor(self) -> int | None:
+        """The open file."""
+
+    def blocks(self, wakeup: Wakeup) -> Iterator[bytes]:
+        """Yield blocks up to the end, or until *wakeup* is set."""
+
+
 class Passage:
     """
-    Reads the records of a file with their positions.
+    Reads the records of a file from a place in it.
 
     Args:
         source: the file, at its beginning.
@@ -24,17 +38,21 @@ class Passage:
         trail: where to note how far the reading came.
         decompression: how the file may be compressed.
         wakeup: ends the reading.
+        rest_at_stop: whether what has come of a record when the wakeup is set
+            is one; else it waits for the next run.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: Readable,
         start: Place,
         *,
         trail: Trail,
         decompression: Decompression,
         wakeup: Wakeup,
+        rest_at_stop: bool = False,
     ) -> None:
+        self._rest_at_stop = rest_at_stop
         self._source = source
         self._start = start
         self._trail = trail
@@ -52,7 +70,6 @@ class Passage:
         start = self._start
         splitter = make_splitter(
             self._source.name,
-            positions=True,
             line=start.line,
             offset=start.offset + start.unended,
         )
@@ -67,7 +84,7 @@ class Passage:
                 del found[0]
                 behind = False
             yield found
-        if not self._wakeup.is_set():
+        if self._rest_at_stop or not self._wakeup.is_set():
             unended = unended or splitter.length > 0
             last = splitter.end()
             self._trail.end(self._end(splitter, unended))

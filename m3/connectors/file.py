@@ -2,8 +2,11 @@ r"""
 ``file``: the records of files, and records to a file.
 
 The frontend reads one file after the other; each item is a record as
-:class:`bytes`, without its ``\n``, or as text if an encoding is named.  FIFOs
-and devices are read too.
+:class:`bytes`, without its ``\n``, or as text if an encoding is named.
+Compressed files are known by their first bytes.  FIFOs and devices are read
+too.  With ``follow`` it waits for more at the end of the file, looks for it
+every 0.2 s, and goes on with a new file of that name when the old one was
+renamed or cut off.
 
 The backend writes bytes as they are and text in an encoding, each with a
 ``\n``.  A regular file is replaced as a whole when the run has ended well:
@@ -12,8 +15,12 @@ a loss of power.  When the run fails, the old content stays.  A crash may leave
 a file called ``.m3-….tmp`` beside it.  FIFOs, devices and, with ``append``,
 files are written to as the items come.
 
-Delivery: with replacement an item counts as delivered when it is written, and
-all are lost together if the process dies before the end.
+Delivery: the frontend can go on where an earlier run has ended, and refuses
+input that has changed; FIFOs and devices cannot be gone on with.  The backend
+writes in place in a run with state, and delivers effectively once: the next run
+cuts off what was not committed.  Without state, and with replacement, an item
+counts as delivered when it is written, and all are lost together if the process
+dies before the end.
 """
 
 from m3.connectors._compression import MAX_OUTPUT, MAX_RATIO, Compression
@@ -42,6 +49,8 @@ class FileFrontend(FilesFrontend):
         max_ratio: end the run if compressed input becomes so many times as
             long, and more than 1 MiB.
         max_output: end the run if one compressed file holds more bytes.
+        follow: at the end of the file wait for more, as tail -F does, also
+            when it is rotated.
     """
 
     def __init__(
@@ -54,6 +63,7 @@ class FileFrontend(FilesFrontend):
         compression: Compression = "auto",
         max_ratio: float = MAX_RATIO,
         max_output: int = MAX_OUTPUT,
+        follow: bool = False,
     ) -> None:
         super().__init__(
             path=path,
@@ -62,6 +72,7 @@ class FileFrontend(FilesFrontend):
             compression=compression,
             max_ratio=max_ratio,
             max_output=max_output,
+            follow=follow,
         )
 
 

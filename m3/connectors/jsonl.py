@@ -8,9 +8,12 @@ failure with the raw bytes as its value.
 The backend writes one compact document per line in UTF-8, to a file (see
 ``file`` for how: as a whole at the end, unless it appends) or to standard
 output for the path ``-``.  An item that JSON cannot express is an error;
-``NaN`` and ``Infinity`` are such.
+``NaN`` and ``Infinity`` are such.  A path with fields, as
+``out/{country}/{day}.jsonl``, makes a file of its own for all items that have
+these in common.
 
-Delivery: as of ``file`` and ``stdin``, ``stdout``.
+Delivery: as of ``file`` and ``stdin``, ``stdout``.  Files of a path with fields
+are gone on with too, unless they are appended to.
 """
 
 from typing import Any
@@ -50,6 +53,8 @@ class JsonlFrontend(FilesFrontend):
         max_ratio: end the run if compressed input becomes so many times as
             long, and more than 1 MiB.
         max_output: end the run if one compressed file holds more bytes.
+        follow: at the end of the file wait for more, as tail -F does, also
+            when it is rotated.
     """
 
     standard_input = "-"
@@ -62,6 +67,7 @@ class JsonlFrontend(FilesFrontend):
         compression: Compression = "auto",
         max_ratio: float = MAX_RATIO,
         max_output: int = MAX_OUTPUT,
+        follow: bool = False,
     ) -> None:
         super().__init__(
             path=path,
@@ -70,6 +76,7 @@ class JsonlFrontend(FilesFrontend):
             compression=compression,
             max_ratio=max_ratio,
             max_output=max_output,
+            follow=follow,
         )
 
 
