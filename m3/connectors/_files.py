@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from m3.connectors._compression import Compression, Decompression
 from m3.connectors._following import Following
 from m3.connectors._passages import Passage, check_line_end
-from m3.connectors._paths import FilePaths, expanded, is_stream, named
+from m3.connectors._paths import FilePath, FilePaths, expanded, is_stream, named
 from m3.connectors._places import Place, Trail, check_unchanged, place_of
 from m3.connectors._reading import RecordFrontend, Source, check_readable, open_path, open_stdin
 from m3.connectors._records import Converter, RecordPosition
@@ -40,6 +40,9 @@ class FilesFrontend(RecordFrontend):
     standard_input: ClassVar[str | None] = None
     """The path that stands for standard input, if one does."""
 
+    can_resume: bool = True
+    """Whether all input can be read again; FIFOs, devices and standard input cannot."""
+
     def __init__(
         self,
         *,
@@ -59,17 +62,11 @@ class FilesFrontend(RecordFrontend):
         self._places: dict[str, Place] = {}
         self._trails: dict[str, Trail] = {}
         self._following = self._followed() if follow else None
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether all input can be read again; FIFOs, devices and standard input cannot."""
-        return not any(
-            path == self.standard_input or (is_stream(path) and not Path(path).is_dir())
-            for path in self._paths
-        )
+        self.can_resume = not any(map(self._is_stream, self._paths))
 
     def setup(self) -> None:
         """Look which files there are, and check that they can be read."""
+        self.can_resume = not any(map(self._is_stream, self._paths))
         if self._following is not None:
             self._following.check()
             super().setup()
@@ -137,6 +134,9 @@ class FilesFrontend(RecordFrontend):
                 self._files.remove(name)
             elif place.unended and self._decompression.of(source.descriptor) == "none":
                 check_line_end(name, place, os.pread(source.descriptor, 1, place.offset))
+
+    def _is_stream(self, path: FilePath) -> bool:
+        return path == self.standard_input or (is_stream(path) and not Path(path).is_dir())
 
     def _followed(self) -> Following:
         path, *others = self._paths

@@ -122,6 +122,14 @@ class FileRecordBackend(RecordBackend):
     items_have_fields: ClassVar[bool] = False
     """Whether the items can be mappings, so that a path can have fields."""
 
+    can_resume: bool = True
+    """
+    Whether what was written can be taken back.
+
+    It cannot from FIFOs, devices and standard output, nor with ``append`` from
+    files that are only known when items come for them.
+    """
+
     def __init__(
         self, encode: Callable[[Any], bytes], *, path: FilePath, append: bool = False
     ) -> None:
@@ -129,26 +137,16 @@ class FileRecordBackend(RecordBackend):
         self._path = parse_path(os.fspath(path))
         self._append = append
         self._many: TemplatedFiles | None = None
+        self.can_resume = self._can_go_back()
         if isinstance(self._path, Template) and not self.items_have_fields:
             raise ConfigError(
                 f"path={os.fspath(path)!r}: the items are bytes or text and have no fields; "
                 "a brace is written {{ or }}, and items with fields can be written by jsonl"
             )
 
-    @property
-    def can_resume(self) -> bool:
-        """
-        Whether what was written can be taken back.
-
-        It cannot from FIFOs, devices and standard output, nor with ``append``
-        from files that are only known when items come for them.
-        """
-        if isinstance(self._path, Template):
-            return not self._append
-        return self._path != self.standard_output and not is_stream(self._path)
-
     def setup(self) -> None:
         """Open the target; of many files, only the directory."""
+        self.can_resume = self._can_go_back()
         if isinstance(self._path, Template):
             mode: Mode = "append" if self._append else "replace"
             self._many = TemplatedFiles(self._path.root, mode)
@@ -214,6 +212,11 @@ class FileRecordBackend(RecordBackend):
             super().cleanup()
         else:
             self._many.close(keep=not self.failed)
+
+    def _can_go_back(self) -> bool:
+        if isinstance(self._path, Template):
+            return not self._append
+        return self._path != self.standard_output and not is_stream(self._path)
 
     def _by_file(
         self, items: list[Any], errors: dict[int, Exception]
