@@ -1,7 +1,7 @@
 """What the frontends that read files have in common: which files, and going on in them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -147,7 +147,7 @@ class FilesFrontend(RecordFrontend):
             )
         return Following(os.fspath(path), self._wakeup)
 
-    def _lists(self) -> Iterator[list[Any]]:
+    def _lists(self) -> Iterator[Iterable[Any]]:
         if self._following is not None:
             splitter = partial(self._splitter, positions=self.wants_positions)
             yield from self._following.lists(splitter)
@@ -159,7 +159,7 @@ class FilesFrontend(RecordFrontend):
             if self._wakeup.is_set():
                 return
 
-    def _read(self, source: Source) -> Iterator[list[Any]]:
+    def _read(self, source: Source) -> Iterator[Iterable[Any]]:
         stopped = self._wakeup.is_set
         splitter = self._splitter(source.name)
         blocks = source.blocks(self._wakeup)
@@ -167,7 +167,7 @@ class FilesFrontend(RecordFrontend):
         if not stopped():
             yield splitter.end()
 
-    def _read_with_positions(self, source: Source) -> Iterator[list[Any]]:
+    def _read_with_positions(self, source: Source) -> Iterator[Iterable[Any]]:
         start = self._places.get(source.name, Place())
         trail = self._trails[source.name] = Trail(source.name, start)
         passage = Passage(

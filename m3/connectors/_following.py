@@ -9,7 +9,7 @@ noticed within the interval at which we look, for nothing tells us of them.
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -125,8 +125,8 @@ class Following:
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"path={self._path!r}: only a file can be followed, by its name")
 
-    def lists(self, make_splitter: Callable[..., Splitter]) -> Iterator[list[Any]]:
-        """Yield lists of items until the wakeup is set."""
+    def lists(self, make_splitter: Callable[..., Splitter]) -> Iterator[Iterable[Any]]:
+        """Yield the items of each block until the wakeup is set."""
         start = self._start
         for path in self._first:
             with open_path(path) as source:

@@ -1,7 +1,8 @@
 """One reading of one file, from where an earlier run has ended, leaving a trail."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 from m3.connectors._compression import Decompression
@@ -60,9 +61,9 @@ class Passage:
         self._wakeup = wakeup
         self._fingerprint = Fingerprint()
 
-    def lists(self, make_splitter: Callable[..., Splitter]) -> Iterator[list[Any]]:
+    def lists(self, make_splitter: Callable[..., Splitter]) -> Iterator[Iterable[Any]]:
         """
-        Yield lists of items, up to the end or until the wakeup is set.
+        Yield the items of each block, up to the end or until the wakeup is set.
 
         Raises:
             StateError: the last record of an earlier run goes on now.
@@ -80,15 +81,15 @@ class Passage:
             found = splitter.feed(block[1:] if unended else block)
             self._trail.note(splitter.line - 1, self._fingerprint)
             unended = False
-            if behind and found:
-                del found[0]
-                behind = False
+            if behind:
+                found = iter(found)
+                behind = next(found, None) is None
             yield found
         if self._rest_at_stop or not self._wakeup.is_set():
             unended = unended or splitter.length > 0
             last = splitter.end()
             self._trail.end(self._end(splitter, unended))
-            yield last[1:] if behind else last
+            yield islice(last, 1, None) if behind else last
 
     def _end(self, splitter: Splitter, unended: bool) -> Place:
         return Place(

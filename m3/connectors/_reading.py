@@ -5,7 +5,7 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain
@@ -152,7 +152,7 @@ class RecordFrontend(Frontend[Any]):
         """Release the pipe."""
         self._wakeup.close()
 
-    def _lists(self) -> Iterator[list[Any]]:
+    def _lists(self) -> Iterator[Iterable[Any]]:
         for opening in self.sources():
             with opening as source:
                 splitter = self._splitter(source.name, positions=self.wants_positions)

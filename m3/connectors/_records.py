@@ -6,10 +6,10 @@ engine record after record without a Python frame for each.
 """
 
 import codecs
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from itertools import accumulate, count, repeat
+from itertools import accumulate, chain, count, repeat
 from typing import Any, NamedTuple
 
 from m3.errors import ConfigError, RecordTooLongError
@@ -164,16 +164,21 @@ class Splitter:
         """How much of that record has come."""
         return self._length
 
-    def feed(self, block: bytes) -> list[Any]:
-        """Return the items and failures of the records that end in *block*."""
+    def feed(self, block: bytes) -> Iterable[Any]:
+        """
+        Return the items and failures of the records that end in *block*.
+
+        It is a list, or with positions perhaps an iterator, which makes each
+        item when it is asked for: thousands at once would be work for the
+        garbage collector.
+        """
         records = block.split(b"\n")
         tail = records.pop()
         found = self._end_records(records, len(block) - len(tail)) if records else []
-        if tail:
-            found += self._begin_record(tail)
-        return found
+        began = self._begin_record(tail) if tail else []
+        return chain(found, began) if began else found
 
-    def end(self) -> list[Any]:
+    def end(self) -> Iterable[Any]:
         r"""Return the last record, if the source did not end with ``\n``."""
         return self._end_records([b""], 0) if self._length else []
 
@@ -190,7 +195,7 @@ class Splitter:
         self._skipping = True
         return [self._too_long(head, self._line, self._offset)]
 
-    def _end_records(self, records: list[bytes], size: int) -> list[Any]:
+    def _end_records(self, records: list[bytes], size: int) -> Iterable[Any]:
         """Convert *records*, the first of which may have begun earlier."""
         line, offset = self._line, self._offset
         self._line += len(records)
@@ -214,11 +219,11 @@ class Splitter:
 
     def _placed(
         self, items: Iterable[Any], records: list[bytes], line: int, offset: int
-    ) -> list[Item]:
-        """Return *items* with the positions of their *records*."""
+    ) -> Iterator[Item]:
+        """Return an iterator of *items* with the positions of their *records*."""
         offsets = accumulate(map(_with_line_end, map(len, records)), initial=offset)
         positions = map(_new_position, zip(repeat(self._source), count(line), offsets))
-        return list(map(Item, items, positions))
+        return map(Item, items, positions)
 
     def _one_by_one(self, records: list[bytes], line: int, offset: int) -> list[Any]:
         """Convert *records*, with a failure for each that cannot be."""
