@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import random
+import threading
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,7 @@ from m3.connectors._places import Fingerprint, fingerprint_of
 from m3.connectors._records import RecordPosition
 from m3.connectors.file import FileFrontend
 from m3.connectors.jsonl import JsonlFrontend
-from m3.errors import StateError
+from m3.errors import CompressedInputError, StateError
 from m3.stages import Failure, Item
 
 PACKERS = {"none": bytes, "gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
@@ -375,3 +376,60 @@ def test_no_descriptor_is_left(tmp_path, descriptors):
         frontend.resume(checkpoint)
     frontend.cleanup()
     assert descriptors() == before
+
+
+def test_a_compressed_file_that_was_still_being_written_is_gone_on_with(tmp_path):
+    """The run fails at the early end; when the file is complete, the next one reads the rest."""
+    path = tmp_path / "file"
+    records = [b"%d" % number for number in range(100_000)]
+    packed = gzip.compress(b"\n".join(records))
+    path.write_bytes(packed[: len(packed) // 2])
+    frontend, items = begin(path), []
+    with pytest.raises(CompressedInputError):
+        items.extend(frontend.produce())
+    checkpoint = frontend.checkpoint(items[-1].position)
+    frontend.cleanup()
+    path.write_bytes(packed)
+    rest, _ = run(path, checkpoint)
+    assert values(items) + values(rest) == records
+
+
+def test_a_stop_in_a_compressed_file_is_no_damage(tmp_path, monkeypatch):
+    """What was not read because of a stop is not missed, and comes in the next run."""
+    monkeypatch.setattr(_reading, "BLOCK", 1000)
+    path = tmp_path / "file"
+    records = [b"%d" % number for number in range(20_000)]
+    path.write_bytes(gzip.compress(b"\n".join(records)))
+    frontend = begin(path)
+    produced = frontend.produce()
+    items = [next(produced)]
+    frontend.stop()
+    items += produced
+    checkpoint = frontend.checkpoint(items[-1].position)
+    frontend.cleanup()
+    assert 0 < len(items) < len(records)
+    assert values(items) + values(run(path, checkpoint)[0]) == records
+
+
+def test_checkpoints_are_made_while_another_thread_reads(tmp_path, monkeypatch):
+    """Any checkpoint taken during the reading leads to exactly the records behind it."""
+    monkeypatch.setattr(_reading, "BLOCK", 500)
+    records = [b"%d" % number for number in range(5000)]
+    for start in range(0, 5000, 1000):
+        write(tmp_path, **{f"f{start}": b"\n".join(records[start : start + 1000])})
+    frontend, taken, seen = begin(tmp_path), [], []
+
+    def take():
+        while len(seen) < len(records):
+            if seen:
+                done = len(seen)
+                taken.append((done, frontend.checkpoint(seen[done - 1].position)))
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    for item in frontend.produce():
+        seen.append(item)  # noqa: PERF402 - one by one, for the other thread to see
+    thread.join(30)
+    frontend.cleanup()
+    for done, checkpoint in taken[:: len(taken) // 50 + 1]:
+        assert values(run(tmp_path, checkpoint)[0]) == records[done:]
