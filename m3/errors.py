@@ -23,6 +23,7 @@ Everything that m3 raises, in one tree.
     ├── HungWorkerError (TimeoutError)  a worker did not end by the deadline
     ├── BatchError                      some items of a batch failed, the others did not
     ├── RecordTooLongError (ValueError) an input record over its limit
+    ├── CompressedInputError (ValueError) input that cannot be decompressed, or not safely
     ├── MissingExtraError (ImportError) an optional dependency is not installed
     └── PipelineError (ExceptionGroup)  several of the above at once
 
@@ -50,6 +51,7 @@ __all__ = (
     "AbandonedError",
     "BatchError",
     "CleanupError",
+    "CompressedInputError",
     "ConfigError",
     "DeadLetterError",
     "Empty",
@@ -313,6 +315,10 @@ class BatchError(M3Error):
 
 class RecordTooLongError(M3Error, ValueError):
     """An input record is longer than the limit; the rest of it was skipped."""
+
+
+class CompressedInputError(M3Error, ValueError):
+    """Compressed input is damaged, ends too early, or would become suspiciously long."""
 
 
 class MissingExtraError(M3Error, ImportError):

@@ -20,11 +20,16 @@ What they have in common:
   counts.  Records are :class:`bytes` unless an encoding is named.
 - A record that cannot be read (too long, not decodable, not JSON) is a
   :class:`~m3.stages.Failure`, and reading goes on with the next one.
+- Where positions are wanted, each item comes with where its record begins.
 - ``stop()`` wakes a frontend from a blocking read at once.
 - Options are keywords, checked when the stage is made.
 
-The modules whose names begin with an underscore are shared by the connectors:
-``_reading`` (blocks from files and pipes), ``_wakeup`` (ends a wait for them),
-``_records`` (from blocks to records); ``_writing`` (from items to records),
-``_sinks`` (bytes to files and pipes); ``_json``.
+The modules whose names begin with an underscore are shared by the connectors.
+For reading: ``_paths`` (which files), ``_reading`` (blocks from files and
+pipes), ``_wakeup`` (ends a wait for them), ``_compression``, ``_records`` (from
+blocks to records); for going on in files: ``_places`` (how far they were read),
+``_passages`` (reading from there), ``_files`` (many of them), ``_following``
+(one that grows).  For writing: ``_writing`` (from items to records), ``_sinks``
+(bytes to files and pipes), ``_in_place`` (files that can be brought back),
+``_templates`` and ``_templated`` (paths with fields); ``_json``.
 """

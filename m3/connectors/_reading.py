@@ -5,13 +5,14 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from m3.connectors._paths import FilePath
 from m3.connectors._records import Converter, Splitter
 from m3.connectors._wakeup import Wakeup
 from m3.errors import ConfigError
@@ -26,8 +27,6 @@ __all__ = (
     "open_path",
     "open_stdin",
 )
-
-FilePath = str | os.PathLike[str]
 
 BLOCK = 256 * 1024
 """The most bytes read at once: what a frontend may be ahead of the pipeline."""
@@ -153,10 +152,10 @@ class RecordFrontend(Frontend[Any]):
         """Release the pipe."""
         self._wakeup.close()
 
-    def _lists(self) -> Iterator[list[Any]]:
+    def _lists(self) -> Iterator[Iterable[Any]]:
         for opening in self.sources():
             with opening as source:
-                splitter = self._splitter(source.name)
+                splitter = self._splitter(source.name, positions=self.wants_positions)
                 yield from map(splitter.feed, source.blocks(self._wakeup))
             if self._wakeup.is_set():
                 return

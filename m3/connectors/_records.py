@@ -6,11 +6,14 @@ engine record after record without a Python frame for each.
 """
 
 import codecs
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import accumulate, chain, count, repeat
 from typing import Any, NamedTuple
 
 from m3.errors import ConfigError, RecordTooLongError
-from m3.stages import Failure
+from m3.stages import Failure, Item
 
 __all__ = (
     "AS_IT_IS",
@@ -38,6 +41,11 @@ class RecordPosition(NamedTuple):
     """The number of the record, from 1."""
     offset: int
     """The number of bytes before it."""
+
+
+# Of what is made for every record, nothing goes through a Python frame.
+_new_position = partial(tuple.__new__, RecordPosition)
+_with_line_end = (1).__add__
 
 
 class Converter:
@@ -114,6 +122,9 @@ class Splitter:
         source: what the source is called in positions.
         limit: the most bytes of a record, without its ``\n``.
         converter: makes the items.
+        positions: put each item in an :class:`~m3.stages.Item` with its position.
+        line: the number of the first record.
+        offset: the number of bytes before it.
     """
 
     def __init__(
@@ -122,28 +133,52 @@ class Splitter:
         *,
         limit: int = RECORD_LIMIT,
         converter: Converter = AS_IT_IS,
+        positions: bool = False,
+        line: int = 1,
+        offset: int = 0,
     ) -> None:
         self._source = source
         self._limit = limit
         self._converter = converter
-        self._line = 1
-        self._offset = 0
+        self._positions = positions
+        self._line = line
+        self._offset = offset
         # Of the record that has begun and not ended: what is kept, how long it
         # is so far, and whether it was too long and is passed over.
         self._parts: list[bytes] = []
         self._length = 0
         self._skipping = False
 
-    def feed(self, block: bytes) -> list[Any]:
-        """Return the items and failures of the records that end in *block*."""
+    @property
+    def line(self) -> int:
+        """The number of the record that has not ended yet."""
+        return self._line
+
+    @property
+    def offset(self) -> int:
+        """The number of bytes before that record."""
+        return self._offset
+
+    @property
+    def length(self) -> int:
+        """How much of that record has come."""
+        return self._length
+
+    def feed(self, block: bytes) -> Iterable[Any]:
+        """
+        Return the items and failures of the records that end in *block*.
+
+        It is a list, or with positions perhaps an iterator, which makes each
+        item when it is asked for: thousands at once would be work for the
+        garbage collector.
+        """
         records = block.split(b"\n")
         tail = records.pop()
         found = self._end_records(records, len(block) - len(tail)) if records else []
-        if tail:
-            found += self._begin_record(tail)
-        return found
+        began = self._begin_record(tail) if tail else []
+        return chain(found, began) if began else found
 
-    def end(self) -> list[Any]:
+    def end(self) -> Iterable[Any]:
         r"""Return the last record, if the source did not end with ``\n``."""
         return self._end_records([b""], 0) if self._length else []
 
@@ -160,7 +195,7 @@ class Splitter:
         self._skipping = True
         return [self._too_long(head, self._line, self._offset)]
 
-    def _end_records(self, records: list[bytes], size: int) -> list[Any]:
+    def _end_records(self, records: list[bytes], size: int) -> Iterable[Any]:
         """Convert *records*, the first of which may have begun earlier."""
         line, offset = self._line, self._offset
         self._line += len(records)
@@ -178,8 +213,17 @@ class Splitter:
         self._skipping = False
         if longest <= self._limit:
             with suppress(Exception):
-                return self._converter.many(records)
+                items = self._converter.many(records)
+                return self._placed(items, records, line, offset) if self._positions else items
         return self._one_by_one(records, line, offset)
+
+    def _placed(
+        self, items: Iterable[Any], records: list[bytes], line: int, offset: int
+    ) -> Iterator[Item]:
+        """Return an iterator of *items* with the positions of their *records*."""
+        offsets = accumulate(map(_with_line_end, map(len, records)), initial=offset)
+        positions = map(_new_position, zip(repeat(self._source), count(line), offsets))
+        return map(Item, items, positions)
 
     def _one_by_one(self, records: list[bytes], line: int, offset: int) -> list[Any]:
         """Convert *records*, with a failure for each that cannot be."""
@@ -193,10 +237,12 @@ class Splitter:
     def _item(self, record: bytes, line: int, offset: int) -> Any:
         if len(record) > self._limit:
             return self._too_long(record, line, offset)
+        position = RecordPosition(self._source, line, offset)
         try:
-            return self._converter.one(record)
+            item = self._converter.one(record)
         except Exception as error:
-            return Failure(error, record, RecordPosition(self._source, line, offset))
+            return Failure(error, record, position)
+        return Item(item, position) if self._positions else item
 
     def _too_long(self, head: bytes, line: int, offset: int) -> Failure:
         error = RecordTooLongError(

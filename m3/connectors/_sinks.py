@@ -15,13 +15,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from m3.connectors._paths import FilePath, is_stream
 from m3.errors import ConfigError
 
-__all__ = ("STDOUT", "FilePath", "Sink", "Stdout", "open_sink")
-
-FilePath = str | os.PathLike[str]
+__all__ = (
+    "STDOUT",
+    "FilePath",
+    "Sink",
+    "Stdout",
+    "append_whole",
+    "open_sink",
+    "sync_directory",
+)
 
 STDOUT = "<stdout>"
 """The ``filename`` of a :exc:`BrokenPipeError` that says: nobody reads our output any more."""
@@ -34,6 +41,9 @@ class Sink(Protocol):
 
     def write(self, data: bytes) -> object:
         """Write all of *data*; block while the target takes no more."""
+
+    def commit(self) -> Any:
+        """Make durable what was written, as far as the target can; return where it stands."""
 
     def close(self, *, keep: bool) -> object:
         """End the output; without *keep*, the run failed."""
@@ -67,6 +77,9 @@ class Stdout:
         except BrokenPipeError as error:
             raise BrokenPipeError(error.errno, error.strerror, STDOUT) from error
 
+    def commit(self) -> None:
+        """Do nothing: the system has taken all that was written."""
+
     def close(self, *, keep: bool) -> None:
         """Do nothing: all is written, and standard output is not ours to close."""
 
@@ -77,16 +90,25 @@ class Direct:
     def __init__(self, path: FilePath) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o666)
+        self._is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
     def write(self, data: bytes) -> None:
-        """Write all of *data*; block while a FIFO is full."""
-        write_all(self._descriptor, data)
+        """Write all of *data*, to a file all or nothing; block while a FIFO is full."""
+        if self._is_file:
+            append_whole(self._descriptor, data)
+        else:
+            write_all(self._descriptor, data)
+
+    def commit(self) -> None:
+        """Make a regular file durable."""
+        if self._is_file:
+            os.fsync(self._descriptor)
 
     def close(self, *, keep: bool) -> None:
         """Close it; with *keep*, make a regular file durable first."""
         try:
-            if keep and stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-                os.fsync(self._descriptor)
+            if keep:
+                self.commit()
         finally:
             os.close(self._descriptor)
 
@@ -109,6 +131,7 @@ class Replacement:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._target)) from error
         self._file = io.BufferedWriter(io.FileIO(descriptor, "wb"), BUFFER)
+        self._incomplete: OSError | None = None
         try:
             self._inherit()
         except BaseException:
@@ -117,11 +140,25 @@ class Replacement:
 
     def write(self, data: bytes) -> None:
         """Write *data*, at the latest with :meth:`close`."""
-        self._file.write(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self._incomplete = error
+            raise
+
+    def commit(self) -> None:
+        """Do nothing: before the end there is nothing that could last."""
 
     def close(self, *, keep: bool) -> None:
-        """Put the file in its place and make that durable; without *keep*, remove it."""
+        """
+        Put the file in its place and make that durable; without *keep*, remove it.
+
+        Raises:
+            OSError: also if an earlier write failed, for then a part is missing.
+        """
         try:
+            if keep and self._incomplete is not None:
+                raise self._incomplete
             if keep:
                 self._put_in_place()
         finally:
@@ -159,16 +196,6 @@ def open_sink(path: FilePath, *, append: bool) -> Sink:
     return Direct(path) if append or is_stream(path) else Replacement(path)
 
 
-def is_stream(path: FilePath) -> bool:
-    """Say whether *path* is there and is no regular file, or stands for a descriptor."""
-    if os.fspath(path).startswith(("/dev/", "/proc/")):
-        return True
-    try:
-        return not stat.S_ISREG(Path(path).stat().st_mode)
-    except FileNotFoundError:
-        return False
-
-
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of *data*, also to a descriptor that does not block."""
     rest = memoryview(data)
@@ -179,6 +206,19 @@ def write_all(descriptor: int, data: bytes) -> None:
             poll = select.poll()
             poll.register(descriptor, select.POLLOUT)
             poll.poll()
+
+
+def append_whole(descriptor: int, data: bytes) -> None:
+    """Write all of *data* to the end of a file, or, if that fails, nothing of it."""
+    before = os.fstat(descriptor).st_size
+    try:
+        write_all(descriptor, data)
+    except BaseException:
+        with suppress(OSError):
+            # What is more than *data* was not written by us alone.
+            if before < os.fstat(descriptor).st_size < before + len(data):
+                os.ftruncate(descriptor, before)
+        raise
 
 
 def write_to_object(data: bytes) -> None:

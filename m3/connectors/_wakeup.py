@@ -67,3 +67,11 @@ class Wakeup:
             return not self._is_set
 
         return wait
+
+    def wait(self, seconds: float) -> bool:
+        """Block for *seconds*, or until the wakeup is set; return whether it is."""
+        assert self._pipe is not None, "the wakeup is not open"
+        poll = select.poll()
+        poll.register(self._pipe[0], select.POLLIN)
+        poll.poll(seconds * 1000)
+        return self._is_set

@@ -1,15 +1,20 @@
 """What the backends that write records have in common."""
 
 import codecs
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from m3.connectors._sinks import Sink
+from m3.connectors._in_place import InPlace
+from m3.connectors._paths import FilePath, is_stream
+from m3.connectors._sinks import Sink, Stdout, open_sink
+from m3.connectors._templated import Mode, Names, TemplatedFiles
+from m3.connectors._templates import Template, parse_path
 from m3.errors import BatchError, ConfigError, abridged
 from m3.policies import Batch
 from m3.stages import Backend
 
-__all__ = ("RecordBackend", "encoder")
+__all__ = ("FileRecordBackend", "RecordBackend", "encoder")
 
 
 def encoder(
@@ -96,3 +101,132 @@ class RecordBackend(Backend[Any]):
     def cleanup(self) -> None:
         """End the output, as far as the run came."""
         self._sink.close(keep=not self.failed)
+
+
+class FileRecordBackend(RecordBackend):
+    """
+    Write records to a file, or to one of many by the fields of each item.
+
+    Args:
+        encode: makes the bytes of an item, without the line end.
+        path: the file; with fields, see :class:`~m3.connectors._templates.Template`.
+        append: write to the end of the file, as the items come.
+
+    Raises:
+        ConfigError: *path* has fields that cannot be filled in.
+    """
+
+    standard_output: ClassVar[str | None] = None
+    """The path that stands for standard output, if one does."""
+
+    items_have_fields: ClassVar[bool] = False
+    """Whether the items can be mappings, so that a path can have fields."""
+
+    can_resume: bool = True
+    """
+    Whether what was written can be taken back.
+
+    It cannot from FIFOs, devices and standard output, nor with ``append`` from
+    files that are only known when items come for them.
+    """
+
+    def __init__(
+        self, encode: Callable[[Any], bytes], *, path: FilePath, append: bool = False
+    ) -> None:
+        super().__init__(encode)
+        self._path = parse_path(os.fspath(path))
+        self._append = append
+        self._many: TemplatedFiles | None = None
+        self.can_resume = self._can_go_back()
+        if isinstance(self._path, Template) and not self.items_have_fields:
+            raise ConfigError(
+                f"path={os.fspath(path)!r}: the items are bytes or text and have no fields; "
+                "a brace is written {{ or }}, and items with fields can be written by jsonl"
+            )
+
+    def setup(self) -> None:
+        """Open the target; of many files, only the directory."""
+        self.can_resume = self._can_go_back()
+        if isinstance(self._path, Template):
+            mode: Mode = "append" if self._append else "replace"
+            self._many = TemplatedFiles(self._path.root, mode)
+        else:
+            self._sink = self.open()
+
+    def open(self) -> Sink:
+        """Open the file, or the one that will replace it, or take standard output."""
+        assert isinstance(self._path, str)
+        if self._path == self.standard_output:
+            return Stdout()
+        return open_sink(self._path, append=self._append)
+
+    def process_batch(self, items: list[Any]) -> None:
+        r"""Write *items*, each with a ``\n``, to its file."""
+        if self._many is None:
+            super().process_batch(items)
+            return
+        errors: dict[int, Exception] = {}
+        for names, records in self._by_file(items, errors).items():
+            try:
+                self._many.write(names, b"\n".join(records.values()) + b"\n")
+            except OSError as error:
+                errors |= dict.fromkeys(records, error)
+        if errors:
+            raise BatchError(errors)
+
+    def commit(self) -> Any:
+        """
+        Make durable what was written; in a run with state, return the mark of it.
+
+        A file that replaces another as a whole is durable at the end only.
+
+        Raises:
+            StateError: somebody else has written to a file.
+        """
+        return self._sink.commit() if self._many is None else self._many.commit()
+
+    def resume(self, mark: Any) -> None:
+        """
+        From here on write to the file itself; cut off what came after *mark*.
+
+        Without a mark a file begins empty or, with ``append``, goes on behind
+        what is there.
+
+        Raises:
+            StateError: a file is shorter than it was, or ends differently.
+        """
+        if not self.can_resume:
+            return
+        if isinstance(self._path, str):
+            sink = InPlace(self._path, mark, append=self._append)
+            self._sink.close(keep=False)
+            self._sink = sink
+        elif self._many is not None:
+            self._many.close(keep=False)
+            self._many = TemplatedFiles(self._path.root, "in place")
+            self._many.go_back(mark)
+
+    def cleanup(self) -> None:
+        """End the output, as far as the run came."""
+        if self._many is None:
+            super().cleanup()
+        else:
+            self._many.close(keep=not self.failed)
+
+    def _can_go_back(self) -> bool:
+        if isinstance(self._path, Template):
+            return not self._append
+        return self._path != self.standard_output and not is_stream(self._path)
+
+    def _by_file(
+        self, items: list[Any], errors: dict[int, Exception]
+    ) -> dict[Names, dict[int, bytes]]:
+        """Return the records for each file; into *errors* goes why an item is none."""
+        assert isinstance(self._path, Template)
+        files: dict[Names, dict[int, bytes]] = {}
+        for index, item in enumerate(items):
+            try:
+                files.setdefault(self._path.names(item), {})[index] = self._encode(item)
+            except Exception as error:
+                errors[index] = error
+        return {names: records for names, records in files.items() if records}

@@ -2,8 +2,11 @@ r"""
 ``file``: the records of files, and records to a file.
 
 The frontend reads one file after the other; each item is a record as
-:class:`bytes`, without its ``\n``, or as text if an encoding is named.  FIFOs
-and devices are read too.
+:class:`bytes`, without its ``\n``, or as text if an encoding is named.
+Compressed files are known by their first bytes.  FIFOs and devices are read
+too.  With ``follow`` it waits for more at the end of the file, looks for it
+every 0.2 s, and goes on with a new file of that name when the old one was
+renamed or cut off.
 
 The backend writes bytes as they are and text in an encoding, each with a
 ``\n``.  A regular file is replaced as a whole when the run has ended well:
@@ -12,62 +15,73 @@ a loss of power.  When the run fails, the old content stays.  A crash may leave
 a file called ``.m3-….tmp`` beside it.  FIFOs, devices and, with ``append``,
 files are written to as the items come.
 
-Delivery: with replacement an item counts as delivered when it is written, and
-all are lost together if the process dies before the end.
+Delivery: the frontend can go on where an earlier run has ended, and refuses
+input that has changed; FIFOs and devices cannot be gone on with.  The backend
+writes in place in a run with state, and delivers effectively once: the next run
+cuts off what was not committed.  Without state, and with replacement, an item
+counts as delivered when it is written, and all are lost together if the process
+dies before the end.
 """
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-
-from m3.connectors._reading import FilePath, RecordFrontend, Source, check_readable, open_path
+from m3.connectors._compression import MAX_OUTPUT, MAX_RATIO, Compression
+from m3.connectors._files import FilesFrontend
+from m3.connectors._paths import FilePath, FilePaths
 from m3.connectors._records import RECORD_LIMIT, converter
-from m3.connectors._sinks import Sink, open_sink
-from m3.connectors._writing import RecordBackend, encoder
-from m3.errors import ConfigError
+from m3.connectors._writing import FileRecordBackend, encoder
 
 __all__ = ("FileBackend", "FileFrontend")
 
 
-class FileFrontend(RecordFrontend):
+class FileFrontend(FilesFrontend):
     """
     Read records from files.
 
     Args:
-        path: the file, or a list of files, read in their order.
+        path: the file, a directory, a pattern as *.log or **/*.log, or a list
+            of these; read in their order, and what is in a directory or
+            matches a pattern sorted by name.
         encoding: decode the records to text; without it they are bytes.
         errors: what to do about bytes that are not in the encoding: strict
             makes the record a failure, replace and the like keep it.
         limit: the most bytes of a record; a longer one is a failure.
+        compression: of the files, gzip, bz2, xz, zstd or none; auto knows it
+            by the first bytes.
+        max_ratio: end the run if compressed input becomes so many times as
+            long, and more than 1 MiB.
+        max_output: end the run if one compressed file holds more bytes.
+        follow: at the end of the file wait for more, as tail -F does, also
+            when it is rotated.
     """
 
     def __init__(
         self,
         *,
-        path: FilePath | Sequence[FilePath],
+        path: FilePaths,
         encoding: str | None = None,
         errors: str = "strict",
         limit: int = RECORD_LIMIT,
+        compression: Compression = "auto",
+        max_ratio: float = MAX_RATIO,
+        max_output: int = MAX_OUTPUT,
+        follow: bool = False,
     ) -> None:
-        super().__init__(limit=limit, converter=converter(encoding, errors))
-        self._paths = [path] if isinstance(path, str | os.PathLike) else list(path)
-        if not self._paths:
-            raise ConfigError("path: no file is named")
-
-    def setup(self) -> None:
-        """Check that the files are there and can be read."""
-        for path in self._paths:
-            check_readable(path)
-        super().setup()
-
-    def sources(self) -> Iterator[AbstractContextManager[Source]]:
-        """Yield the files."""
-        return map(open_path, self._paths)
+        super().__init__(
+            path=path,
+            limit=limit,
+            converter=converter(encoding, errors),
+            compression=compression,
+            max_ratio=max_ratio,
+            max_output=max_output,
+            follow=follow,
+        )
 
 
-class FileBackend(RecordBackend):
+class FileBackend(FileRecordBackend):
     """
     Write records to a file, which appears as a whole or not at all.
+
+    In a run that keeps state, the file is written to in place, and the next
+    run cuts off what the last one has not committed.
 
     Args:
         path: the file.
@@ -85,10 +99,4 @@ class FileBackend(RecordBackend):
         errors: str = "strict",
         append: bool = False,
     ) -> None:
-        super().__init__(encoder(encoding, errors))
-        self._path = path
-        self._append = append
-
-    def open(self) -> Sink:
-        """Open the file, or the one that will replace it."""
-        return open_sink(self._path, append=self._append)
+        super().__init__(encoder(encoding, errors), path=path, append=append)

@@ -8,27 +8,22 @@ failure with the raw bytes as its value.
 The backend writes one compact document per line in UTF-8, to a file (see
 ``file`` for how: as a whole at the end, unless it appends) or to standard
 output for the path ``-``.  An item that JSON cannot express is an error;
-``NaN`` and ``Infinity`` are such.
+``NaN`` and ``Infinity`` are such.  A path with fields, as
+``out/{country}/{day}.jsonl``, makes a file of its own for all items that have
+these in common.
 
-Delivery: as of ``file`` and ``stdin``, ``stdout``.
+Delivery: as of ``file`` and ``stdin``, ``stdout``.  Files of a path with fields
+are gone on with too, unless they are appended to.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
+from m3.connectors._compression import MAX_OUTPUT, MAX_RATIO, Compression
+from m3.connectors._files import FilesFrontend
 from m3.connectors._json import dumps, loads, quick_loads
-from m3.connectors._reading import (
-    FilePath,
-    RecordFrontend,
-    Source,
-    check_readable,
-    open_path,
-    open_stdin,
-)
+from m3.connectors._paths import FilePath, FilePaths
 from m3.connectors._records import RECORD_LIMIT, Converter
-from m3.connectors._sinks import Sink, Stdout, open_sink
-from m3.connectors._writing import RecordBackend
+from m3.connectors._writing import FileRecordBackend
 
 __all__ = ("JsonlBackend", "JsonlFrontend")
 
@@ -45,44 +40,58 @@ class Documents(Converter):
         return list(map(quick_loads, records))
 
 
-class JsonlFrontend(RecordFrontend):
+class JsonlFrontend(FilesFrontend):
     """
     Read JSON documents, one per line.
 
     Args:
-        path: the file, or - for standard input.
+        path: the file, or - for standard input; or a directory, a pattern, or
+            a list, as of the frontend file.
         limit: the most bytes of a record; a longer one is a failure.
+        compression: of the files, gzip, bz2, xz, zstd or none; auto knows it
+            by the first bytes.
+        max_ratio: end the run if compressed input becomes so many times as
+            long, and more than 1 MiB.
+        max_output: end the run if one compressed file holds more bytes.
+        follow: at the end of the file wait for more, as tail -F does, also
+            when it is rotated.
     """
 
-    def __init__(self, *, path: FilePath = "-", limit: int = RECORD_LIMIT) -> None:
-        super().__init__(limit=limit, converter=Documents())
-        self._path = path
+    standard_input = "-"
 
-    def setup(self) -> None:
-        """Check that the file is there and can be read."""
-        if self._path != "-":
-            check_readable(self._path)
-        super().setup()
+    def __init__(
+        self,
+        *,
+        path: FilePaths = "-",
+        limit: int = RECORD_LIMIT,
+        compression: Compression = "auto",
+        max_ratio: float = MAX_RATIO,
+        max_output: int = MAX_OUTPUT,
+        follow: bool = False,
+    ) -> None:
+        super().__init__(
+            path=path,
+            limit=limit,
+            converter=Documents(),
+            compression=compression,
+            max_ratio=max_ratio,
+            max_output=max_output,
+            follow=follow,
+        )
 
-    def sources(self) -> Iterator[AbstractContextManager[Source]]:
-        """Yield the file or standard input."""
-        yield open_stdin() if self._path == "-" else open_path(self._path)
 
-
-class JsonlBackend(RecordBackend):
+class JsonlBackend(FileRecordBackend):
     """
     Write JSON documents, one per line.
 
     Args:
-        path: the file, or - for standard output.
+        path: the file, or - for standard output; with fields of the items, as
+            in out/{country}/{day}.jsonl, one of many files.
         append: write to the end of the file, as the items come.
     """
 
-    def __init__(self, *, path: FilePath = "-", append: bool = False) -> None:
-        super().__init__(dumps)
-        self._path = path
-        self._append = append
+    standard_output = "-"
+    items_have_fields = True
 
-    def open(self) -> Sink:
-        """Open the file, or take standard output as it is now."""
-        return Stdout() if self._path == "-" else open_sink(self._path, append=self._append)
+    def __init__(self, *, path: FilePath = "-", append: bool = False) -> None:
+        super().__init__(dumps, path=path, append=append)

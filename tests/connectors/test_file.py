@@ -49,12 +49,6 @@ def test_a_missing_file_fails_before_the_run(tmp_path):
         frontend.setup()
 
 
-def test_a_directory_is_not_a_file(tmp_path):
-    """A directory is refused before the run."""
-    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
-        FileFrontend(path=tmp_path).setup()
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_fails_before_the_run(tmp_path):
     """Permissions are checked in ``setup``."""

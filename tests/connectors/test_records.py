@@ -38,7 +38,7 @@ def split(blocks: list[bytes], **options: object) -> list:
     """Return what a splitter makes of *blocks*."""
     splitter = Splitter("data", **options)
     found = [item for block in blocks for item in splitter.feed(block)]
-    return found + splitter.end()
+    return [*found, *splitter.end()]
 
 
 def records_of(data: bytes) -> list[bytes]:
