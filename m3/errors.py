@@ -23,6 +23,7 @@ Everything that m3 raises, in one tree.
     ├── HungWorkerError (TimeoutError)  a worker did not end by the deadline
     ├── BatchError                      some items of a batch failed, the others did not
     ├── RecordTooLongError (ValueError) an input record over its limit
+    ├── MalformedRecordError (ValueError) an input record that is not what its format says
     ├── MissingExtraError (ImportError) an optional dependency is not installed
     └── PipelineError (ExceptionGroup)  several of the above at once
 
@@ -56,6 +57,7 @@ __all__ = (
     "HungWorkerError",
     "ItemTimeoutError",
     "M3Error",
+    "MalformedRecordError",
     "MissingExtraError",
     "NotPlainError",
     "PipelineError",
@@ -248,7 +250,9 @@ class ItemTimeoutError(M3Error, TimeoutError):
     def __init__(self, *, seconds: float, stack: str) -> None:
         self.seconds = seconds
         self.stack = stack
-        super().__init__(f"took longer than timeout={seconds:g} s and was given up; it is in\n{stack}")
+        super().__init__(
+            f"took longer than timeout={seconds:g} s and was given up; it is in\n{stack}"
+        )
 
 
 class StateError(M3Error, RuntimeError):
@@ -306,6 +310,10 @@ class BatchError(M3Error):
 
 class RecordTooLongError(M3Error, ValueError):
     """An input record is longer than the limit; the rest of it was skipped."""
+
+
+class MalformedRecordError(M3Error, ValueError):
+    """An input record is not what its format says; reading goes on behind it."""
 
 
 class MissingExtraError(M3Error, ImportError):

@@ -45,6 +45,7 @@ Kind = Literal["frontend", "transport", "backend"]
 
 BUILTIN: Mapping[Kind, Mapping[str, str]] = {
     "frontend": {
+        "csv": "m3.connectors.csv:CsvFrontend",
         "file": "m3.connectors.file:FileFrontend",
         "jsonl": "m3.connectors.jsonl:JsonlFrontend",
         "stdin": "m3.connectors.stdin:StdinFrontend",
@@ -55,6 +56,7 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
     },
     "backend": {
         "count": "m3.connectors.count:CountBackend",
+        "csv": "m3.connectors.csv:CsvBackend",
         "file": "m3.connectors.file:FileBackend",
         "jsonl": "m3.connectors.jsonl:JsonlBackend",
         "log": "m3.connectors.log:LogBackend",

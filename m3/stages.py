@@ -112,7 +112,6 @@ class Frontend(Stage, Generic[Out]):
                 :exc:`~m3.errors.AbandonedError` if the run ended before.
         """
 
-
     def checkpoint(self, position: Any) -> Any:
         """
         Return what :meth:`resume` needs to go on behind the item at *position*.

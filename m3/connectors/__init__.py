@@ -5,6 +5,7 @@ Ready-made stages, one file per connector, named as it is registered.
 name       frontend  transport  backend
 =========  ========  =========  =======
 ``count``            yes        yes
+``csv``    yes                  yes
 ``file``   yes                  yes
 ``jsonl``  yes                  yes
 ``log``              yes        yes
@@ -17,7 +18,8 @@ What they have in common:
 
 - A record is what stands between two ``\n``, and nothing else ends one: not
   ``\r``, not NUL, not the line ends of Unicode.  A last record without ``\n``
-  counts.  Records are :class:`bytes` unless an encoding is named.
+  counts.  Records are :class:`bytes` unless an encoding is named.  (``csv`` has
+  the records of that format, ``parquet`` has rows.)
 - A record that cannot be read (too long, not decodable, not JSON) is a
   :class:`~m3.stages.Failure`, and reading goes on with the next one.
 - ``stop()`` wakes a frontend from a blocking read at once.
@@ -26,5 +28,8 @@ What they have in common:
 The modules whose names begin with an underscore are shared by the connectors:
 ``_reading`` (blocks from files and pipes), ``_wakeup`` (ends a wait for them),
 ``_records`` (from blocks to records); ``_writing`` (from items to records),
-``_sinks`` (bytes to files and pipes); ``_json``.
+``_sinks`` (bytes to files and pipes); ``_json``.  Those of ``csv``:
+``_dialect``, ``_quoting`` (from blocks to records), ``_rows`` (to dictionaries),
+``_cells`` (from mappings to lines), ``_growing`` (a file that can be cut back);
+``_marks`` (what is kept to go on from).
 """
