@@ -48,6 +48,7 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "csv": "m3.connectors.csv:CsvFrontend",
         "file": "m3.connectors.file:FileFrontend",
         "jsonl": "m3.connectors.jsonl:JsonlFrontend",
+        "parquet": "m3.connectors.parquet:ParquetFrontend",
         "stdin": "m3.connectors.stdin:StdinFrontend",
     },
     "transport": {
@@ -61,6 +62,7 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "jsonl": "m3.connectors.jsonl:JsonlBackend",
         "log": "m3.connectors.log:LogBackend",
         "null": "m3.connectors.null:NullBackend",
+        "parquet": "m3.connectors.parquet:ParquetBackend",
         "stdout": "m3.connectors.stdout:StdoutBackend",
     },
 }

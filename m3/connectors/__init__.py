@@ -1,18 +1,19 @@
 r"""
 Ready-made stages, one file per connector, named as it is registered.
 
-=========  ========  =========  =======
-name       frontend  transport  backend
-=========  ========  =========  =======
-``count``            yes        yes
-``csv``    yes                  yes
-``file``   yes                  yes
-``jsonl``  yes                  yes
-``log``              yes        yes
-``null``                        yes
-``stdin``  yes
-``stdout``                      yes
-=========  ========  =========  =======
+===========  ========  =========  =======
+name         frontend  transport  backend
+===========  ========  =========  =======
+``count``              yes        yes
+``csv``      yes                  yes
+``file``     yes                  yes
+``jsonl``    yes                  yes
+``log``                yes        yes
+``null``                          yes
+``parquet``  yes                  yes
+``stdin``    yes
+``stdout``                        yes
+===========  ========  =========  =======
 
 What they have in common:
 
@@ -31,5 +32,6 @@ The modules whose names begin with an underscore are shared by the connectors:
 ``_sinks`` (bytes to files and pipes); ``_json``.  Those of ``csv``:
 ``_dialect``, ``_quoting`` (from blocks to records), ``_rows`` (to dictionaries),
 ``_cells`` (from mappings to lines), ``_growing`` (a file that can be cut back);
+those of ``parquet``: ``_arrow``, ``_parts`` (files that appear as a whole);
 ``_marks`` (what is kept to go on from).
 """
