@@ -12,6 +12,9 @@ __all__ = ("Cells", "columns_of")
 
 NO_CELL = (bytes, bytearray, memoryview, Mapping, list, tuple, set, frozenset)
 
+QUICK = {str, int, float, bool, type(None)}
+"""Of what is a cell, what most cells are."""
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What spreadsheets take for the beginning of a formula, or pass over before one."""
 
@@ -69,6 +72,8 @@ class Cells:
         return self._line(cells)
 
     def _cell(self, value: Any) -> Any:
+        if type(value) in QUICK and not self._escape:
+            return value
         if isinstance(value, NO_CELL):
             raise TypeError(f"a cell is text, a number or a date, not {abridged(value)}")
         if self._escape and isinstance(value, str) and value.startswith(FORMULA):

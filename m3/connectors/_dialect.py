@@ -39,6 +39,7 @@ class Dialect:
         separator: the delimiter in bytes.
         record: matches a record together with its line end.
         records: matches as many as there are in a row, one behind the other.
+        more: matches further fields, each with the delimiter before it, that have come as a whole.
         inside: matches what may follow within quotes.
         plain: matches what may follow outside of quotes in the same field.
     """
@@ -75,6 +76,7 @@ class Dialect:
         field = self.plain.pattern
         if q:
             field = rb"(?:%b%b%b|%b)" % (q, self.inside.pattern, q, field)
+        self.more = re.compile(rb"(?:%b%b(?=[%b\r\n]))*+" % (d, field, d))
         record = rb"%b(?:%b%b)*+(?:\r\n|\n|\r(?=[^\n]))" % (field, d, field)
         self.record = re.compile(record)
         self.records = re.compile(rb"(?:%b)*+" % record)

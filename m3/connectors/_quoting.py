@@ -127,7 +127,7 @@ class Quoting:
                 yield from self._take(self._dialect.record.findall(self._buffer, 0, end + 1))
             if end := self._look():
                 yield from self._take([bytes(self._buffer[:end])])
-            elif self._inside is Inside.MISTAKE and self._line_end(self._seen):
+            elif self._is_spoilt():
                 yield self._spoil(self._mistake)
             elif len(self._buffer) > self._limit + 1:
                 yield self._spoil("")
@@ -177,7 +177,10 @@ class Quoting:
             elif self._inside is not Inside.AFTER:
                 self._look_plain()
             elif byte == dialect.separator:
-                self._move(Inside.START, 1)
+                behind = matched(dialect.more, buffer, self._seen)
+                if behind == self._seen:
+                    self._move(Inside.START, 1)
+                self._seen = max(behind, self._seen)
             elif LINE_END.match(byte):
                 return self._line_end(self._seen)
             else:
@@ -201,7 +204,16 @@ class Quoting:
         """Keep what is wrong at the place that was looked at."""
         self._inside = Inside.MISTAKE
         self._mistake = mistake if self._seen <= self._limit + 1 else ""
-        self._seen = 0
+        self._seen = 1  # what begins a record with a mistake is no line end
+
+    def _is_spoilt(self) -> bool:
+        """Say whether there is a mistake, and the end of the first line has come."""
+        if self._inside is not Inside.MISTAKE:
+            return False
+        end = self._line_end(self._seen)
+        if not end:
+            self._seen = max(1, len(self._buffer) - 1)
+        return bool(end)
 
     def _line_end(self, start: int) -> int:
         """Return where the first line of the buffer ends that ends behind *start*, or 0."""

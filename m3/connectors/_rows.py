@@ -121,11 +121,15 @@ class Rows:
             return [dict(zip(columns, row, strict=True)) for row in rows if row]  # type: ignore[arg-type]  # fit() has seen that they are lists
         items: list[Any] = []
         _, line, offset = found
+        file, source, width = self._file, self._source, len(columns)
         for record, row in zip(found.records, rows, strict=True):
             next_line, end = line + line_ends(record), offset + len(record)
             if row:
-                position = self._position(line, offset, next_line, end)
-                items.append(self._item(record, row, position))
+                position = RowPosition(source, line, offset, next_line, end, False, file)
+                if self._positions and isinstance(row, list) and len(row) == width:
+                    items.append(Item(dict(zip(columns, row, strict=True)), position))
+                else:
+                    items.append(self._item(record, row, position))
             line, offset = next_line, end
         return items
 
