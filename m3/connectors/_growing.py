@@ -23,7 +23,7 @@ class Growing:
     """
 
     def __init__(self, path: FilePath, *, length: int | None) -> None:
-        self._directory = Path(path).resolve().parent
+        self._unnamed: Path | None = Path(path).resolve().parent
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o666)
         if length is not None:
@@ -43,7 +43,9 @@ class Growing:
     def commit(self) -> None:
         """Make what was written durable."""
         os.fsync(self._descriptor)
-        sync_directory(self._directory)
+        if self._unnamed is not None:
+            sync_directory(self._unnamed)
+        self._unnamed = None
 
     def close(self, *, keep: bool) -> None:
         """Close it; with *keep*, make it durable first."""

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from m3.errors import StateError, abridged
 
-__all__ = ("fingerprint", "same_until", "values_of")
+__all__ = ("fingerprint", "hash_of_names", "same_files", "same_until", "values_of")
 
 PIECE = 1024
 """How many bytes are looked at, at most: of the beginning, and before the mark."""
@@ -41,6 +42,26 @@ def same_until(path: str | os.PathLike[str], offset: int, expected: Any) -> None
         f"{name} {what}, but an earlier run has come to byte {offset} of it; put back what was "
         "there, or begin again without the kept state"
     )
+
+
+def hash_of_names(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """Return by what a list of files is recognised, however long it is."""
+    names = "\0".join([os.fspath(path) for path in paths])
+    return hashlib.blake2b(os.fsencode(names), digest_size=16).hexdigest()
+
+
+def same_files(paths: Sequence[str | os.PathLike[str]], file: int, path: str, names: str) -> None:
+    """
+    Check that the files up to the number *file*, which is called *path*, are named as they were.
+
+    Raises:
+        StateError: they are not.
+    """
+    if not 0 <= file < len(paths) or hash_of_names(paths[: file + 1]) != names:
+        raise StateError(
+            f"an earlier run has come to {path}, its file number {file + 1}, and this run is "
+            "given other files; give it the same, or begin again without the kept state"
+        )
 
 
 def values_of(mark: Any, **kinds: type) -> tuple[Any, ...]:

@@ -95,7 +95,7 @@ class Parts:
         Raises:
             ConfigError: somebody else writes parts into it.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self._directory)
         self._lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._take_over(self._lock)
@@ -199,6 +199,14 @@ class Parts:
 def name_of(number: int) -> str:
     """Return the name of a part."""
     return f"part-{number:05}.parquet"
+
+
+def make_directory(path: Path) -> None:
+    """Make the directory *path* and those above it, durably, where they are not there yet."""
+    if not path.exists():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)
 
 
 def make_durable(path: Path) -> None:

@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 from m3.connectors._cells import Cells, columns_of
 from m3.connectors._dialect import Dialect
 from m3.connectors._growing import Growing
-from m3.connectors._marks import fingerprint, same_until, values_of
+from m3.connectors._marks import fingerprint, hash_of_names, same_files, same_until, values_of
 from m3.connectors._quoting import Quoting
 from m3.connectors._reading import FilePath, Source, check_readable, open_path, open_stdin
 from m3.connectors._records import RECORD_LIMIT
@@ -118,12 +118,16 @@ class CsvFrontend(Frontend[Any]):
         """Release what a wake-up needs."""
         self._wakeup.close()
 
-    def checkpoint(self, position: Any) -> dict[str, Any]:
+    def checkpoint(self, position: Any) -> dict[str, Any] | None:
         """Return where the next record begins, and by what to recognise what stands before."""
+        if not self.can_resume:
+            return None
         place = RowPosition(*position)
-        path = self._paths[place.file]
+        path = os.fspath(self._paths[place.file])
         return {
-            "paths": [os.fspath(each) for each in self._paths[: place.file + 1]],
+            "file": place.file,
+            "path": path,
+            "names": hash_of_names(self._paths[: place.file + 1]),
             "line": place.next_line,
             "offset": place.end,
             "rest": place.rest,
@@ -141,19 +145,21 @@ class CsvFrontend(Frontend[Any]):
             return
         if not self.can_resume:
             raise StateError("standard input and FIFOs cannot be read again from a checkpoint on")
-        paths, line, offset, rest, expected = values_of(
-            checkpoint, paths=list, line=int, offset=int, rest=bool, fingerprint=str
+        file, path, names, line, offset, rest, expected = values_of(
+            checkpoint,
+            file=int,
+            path=str,
+            names=str,
+            line=int,
+            offset=int,
+            rest=bool,
+            fingerprint=str,
         )
-        file = len(paths) - 1
-        if file < 0 or [os.fspath(each) for each in self._paths[: file + 1]] != paths:
-            raise StateError(
-                f"an earlier run has read {', '.join(paths)}, and this one is given others; "
-                "give it the same, or begin again without the kept state"
-            )
-        same_until(paths[file], offset, expected)
-        if not rest and not begins_line(paths[file], offset):
-            self._check_size(paths[file], offset)
-        self._start = RowPosition(paths[file], line, offset, line, offset, rest, file)
+        same_files(self._paths, file, path, names)
+        same_until(path, offset, expected)
+        if not rest and not begins_line(path, offset):
+            self._check_size(path, offset)
+        self._start = RowPosition(path, line, offset, line, offset, rest, file)
 
     def _check_size(self, path: str, offset: int) -> None:
         """Check that the last record, which had no line end, has not got longer."""

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from m3.connectors._arrow import Gathering, Part, arrow, identity, parquet, schema_of
-from m3.connectors._marks import values_of
+from m3.connectors._marks import hash_of_names, same_files, values_of
 from m3.connectors._parts import OneFile, Parts
 from m3.connectors._reading import FilePath, check_readable
 from m3.errors import BatchError, ConfigError, MalformedRecordError, StateError
@@ -119,7 +119,9 @@ class ParquetFrontend(Frontend[Any]):
         place = RowsPosition(*position)
         size, footer = self._identity(place.file)
         return {
-            "paths": self._paths[: place.file + 1],
+            "file": place.file,
+            "path": self._paths[place.file],
+            "names": hash_of_names(self._paths[: place.file + 1]),
             "row": place.row + place.rows,
             "size": size,
             "footer": footer,
@@ -134,19 +136,16 @@ class ParquetFrontend(Frontend[Any]):
         """
         if checkpoint is None:
             return
-        paths, row, size, footer = values_of(checkpoint, paths=list, row=int, size=int, footer=str)
-        file = len(paths) - 1
-        if file < 0 or self._paths[: file + 1] != paths:
-            raise StateError(
-                f"an earlier run has read {', '.join(paths)}, and this one is given others; "
-                "give it the same, or begin again without the kept state"
-            )
+        file, path, names, row, size, footer = values_of(
+            checkpoint, file=int, path=str, names=str, row=int, size=int, footer=str
+        )
+        same_files(self._paths, file, path, names)
         if self._identity(file) != (size, footer):
             raise StateError(
-                f"{paths[file]} is not the file that an earlier run has read; put that back, or "
+                f"{path} is not the file that an earlier run has read; put that back, or "
                 "begin again without the kept state"
             )
-        self._start = RowsPosition(paths[file], row, 0, file)
+        self._start = RowsPosition(path, row, 0, file)
 
     def _identity(self, number: int) -> tuple[int, str]:
         """Return by what a file is recognised."""

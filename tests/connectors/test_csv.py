@@ -225,7 +225,7 @@ print(list(frontend.produce()), frontend.can_resume)
     output, _ = process.communicate(b"a\n1\n")
     assert output == b"[{'a': '1'}] False\n"
     with pytest.raises(StateError, match="standard input"):
-        CsvFrontend(path="-").resume({"paths": ["-"]})
+        CsvFrontend(path="-").resume({"file": 0})
     CsvFrontend(path="-").resume(None)
 
 
@@ -323,11 +323,11 @@ def test_other_files_are_refused(tmp_path):
     frontend, items = positions([one, two])
     checkpoint = frontend.checkpoint(items[-1].position)
     assert positions([one, two, one], checkpoint)[1]
-    with pytest.raises(StateError, match="given others"):
+    with pytest.raises(StateError, match="given other files"):
         CsvFrontend(path=[two, one]).resume(checkpoint)
 
 
-@pytest.mark.parametrize("checkpoint", [1, {}, {"paths": []}, {"paths": ["x"], "offset": "y"}])
+@pytest.mark.parametrize("checkpoint", [1, {}, {"file": 0}, {"file": 0, "offset": "y"}])
 def test_a_damaged_checkpoint_is_refused(tmp_path, checkpoint):
     """What is no checkpoint of this frontend is an error of the state."""
     with pytest.raises(StateError, match="checkpoint"):

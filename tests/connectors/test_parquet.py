@@ -114,8 +114,9 @@ def test_changed_input_is_refused(tmp_path, table):
     """Another file under the name, or other files before it, are errors that say so."""
     frontend, items = produced(table)
     checkpoint = frontend.checkpoint(items[3].position)
-    with pytest.raises(StateError, match="given others"):
-        produced([tmp_path, table], checkpoint | {"paths": ["x"]})
+    for changed in ({"names": "x"}, {"file": 1}, {"file": -1}):
+        with pytest.raises(StateError, match="given other files"):
+            produced(table, checkpoint | changed)
     pq.write_table(pa.Table.from_pylist(rows(10, 1)), table, row_group_size=4)
     with pytest.raises(StateError, match=r"table\.parquet"):
         produced(table, checkpoint)
