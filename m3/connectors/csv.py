@@ -21,6 +21,8 @@ written to directly.
 Delivery: the frontend goes on behind a record in a file; standard input and
 FIFOs cannot be read again.  In a run with state, the backend cuts the file
 back to where it was at the last checkpoint, so it delivers effectively once.
+Without state, and with replacement, an item counts as delivered when it is
+written, and all are lost together if the process dies before the end.
 """
 
 import codecs
@@ -251,8 +253,8 @@ class CsvBackend(Backend[Any]):
 
     @property
     def can_resume(self) -> bool:
-        """Whether what is written can be cut back: not what is added to another's file."""
-        return not (self._append or self._path == "-" or is_stream(self._path))
+        """Whether what is written can be cut back: not on standard output or in a FIFO."""
+        return not (self._path == "-" or is_stream(self._path))
 
     def setup(self) -> None:
         """
@@ -301,10 +303,15 @@ class CsvBackend(Backend[Any]):
         """
         Cut the file to the length that it had at *mark*, and write to it directly.
 
+        Without a mark it begins empty or, with ``append``, behind what is there.
+
         Raises:
             StateError: the file is another one, or is to have other columns.
         """
         if not self.can_resume:
+            return
+        self._keeps_state = True
+        if self._append and mark is None:
             return
         length = 0
         if mark is not None:
@@ -316,7 +323,6 @@ class CsvBackend(Backend[Any]):
                     f"{', '.join(self._given)}; begin again without the kept state"
                 )
             self._columns = columns or None
-        self._keeps_state = True
         self._sink.close(keep=False)
         self._sink = Growing(self._path, length=length)
         self._is_empty = not length

@@ -130,7 +130,6 @@ def test_append_adds_to_what_is_there(tmp_path, write_all):
     assert path.read_bytes() == b"a,b\n1,2\n,3\n"
     with pytest.raises(ConfigError, match="a, b"):
         CsvBackend(path=path, append=True, columns=["b", "a"]).setup()
-    assert not CsvBackend(path=path, append=True).can_resume
 
 
 def test_standard_output(python):
@@ -180,6 +179,23 @@ def test_a_run_goes_on_where_it_committed(tmp_path):
     backend.cleanup()
     assert path.read_bytes() == b"a,b\n1,2\n,4\n"
     assert os.listdir(tmp_path) == ["table.csv"]
+
+
+def test_what_was_there_before_stays_with_append(tmp_path):
+    """With ``append`` a run with state begins behind the rows of others, and cuts none of them."""
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"a,b\n1,2\n")
+    backend = begun(path, None, append=True)
+    mark = backend.commit()
+    backend.process_batch([{"b": 3}])
+    backend.failed = True
+    backend.cleanup()
+    backend = begun(path, mark, append=True)
+    assert path.read_bytes() == b"a,b\n1,2\n"
+    backend.process_batch([{"b": 4}])
+    backend.commit()
+    backend.cleanup()
+    assert path.read_bytes() == b"a,b\n1,2\n,4\n"
 
 
 def test_a_mark_of_an_empty_file_begins_it_anew(tmp_path):
