@@ -14,7 +14,8 @@ group; items that do not fit it, or would lose something, fail by themselves.
 Delivery: the frontend goes on behind a row.  The backend, in a run with state,
 ends a part with each checkpoint and removes, when it goes on, the parts that
 came later: effectively once.  So a short ``checkpoint_interval`` makes small
-parts.  Without state, what is not in a part yet is lost if the run fails.
+parts.  Without state, an item counts as delivered when it is gathered, and what
+is in no part yet, or in one file, is lost if the run fails or the process dies.
 
 Needs the extra ``arrow``.
 """
@@ -294,21 +295,16 @@ class ParquetBackend(Backend[Any]):
         """
         End the part, and return which parts there are.
 
-        Raises:
-            ConfigError: there is only one file, at the end.
+        One file is durable at the end only.
         """
-        if self._is_one_file:
-            raise ConfigError(
-                f"{self._path} appears at the end of the run only, so nothing can be made durable "
-                "before; name a directory for parts"
-            )
         self._make_sure()
+        target = self._target
+        if not isinstance(target, Parts):
+            return None
         self._end_part()
         self._publish()
-        assert isinstance(self._target, Parts), "one file was refused"
         if not self._keeps_state:
             return None
-        target = self._target
         return {"writer": target.writer, "first": self._first, "next": target.next}
 
     def resume(self, mark: Any) -> None:
@@ -320,8 +316,10 @@ class ParquetBackend(Backend[Any]):
             ConfigError: there is only one file, or the directory has parts of others.
         """
         if not isinstance(self._target, Parts):
-            self.commit()
-            return
+            raise ConfigError(
+                f"{self._path} appears at the end of the run only, so no checkpoint can be made "
+                "before; name a directory for parts"
+            )
         if mark is None:
             self._target.begin()
             if not self._append:
