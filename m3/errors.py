@@ -24,6 +24,7 @@ Everything that m3 raises, in one tree.
     ├── BatchError                      some items of a batch failed, the others did not
     ├── RecordTooLongError (ValueError) an input record over its limit
     ├── CompressedInputError (ValueError) input that cannot be decompressed, or not safely
+    ├── MalformedRecordError (ValueError) an input record that is not what its format says
     ├── MissingExtraError (ImportError) an optional dependency is not installed
     └── PipelineError (ExceptionGroup)  several of the above at once
 
@@ -60,6 +61,7 @@ __all__ = (
     "HungWorkerError",
     "ItemTimeoutError",
     "M3Error",
+    "MalformedRecordError",
     "MissingExtraError",
     "NotPlainError",
     "PipelineError",
@@ -319,6 +321,8 @@ class RecordTooLongError(M3Error, ValueError):
 
 class CompressedInputError(M3Error, ValueError):
     """Compressed input is damaged, ends too early, or would become suspiciously long."""
+class MalformedRecordError(M3Error, ValueError):
+    """An input record is not what its format says; reading goes on behind it."""
 
 
 class MissingExtraError(M3Error, ImportError):

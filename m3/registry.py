@@ -46,8 +46,10 @@ Kind = Literal["frontend", "transport", "backend"]
 
 BUILTIN: Mapping[Kind, Mapping[str, str]] = {
     "frontend": {
+        "csv": "m3.connectors.csv:CsvFrontend",
         "file": "m3.connectors.file:FileFrontend",
         "jsonl": "m3.connectors.jsonl:JsonlFrontend",
+        "parquet": "m3.connectors.parquet:ParquetFrontend",
         "stdin": "m3.connectors.stdin:StdinFrontend",
     },
     "transport": {
@@ -56,10 +58,12 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
     },
     "backend": {
         "count": "m3.connectors.count:CountBackend",
+        "csv": "m3.connectors.csv:CsvBackend",
         "file": "m3.connectors.file:FileBackend",
         "jsonl": "m3.connectors.jsonl:JsonlBackend",
         "log": "m3.connectors.log:LogBackend",
         "null": "m3.connectors.null:NullBackend",
+        "parquet": "m3.connectors.parquet:ParquetBackend",
         "stdout": "m3.connectors.stdout:StdoutBackend",
     },
 }

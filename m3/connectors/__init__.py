@@ -1,23 +1,26 @@
 r"""
 Ready-made stages, one file per connector, named as it is registered.
 
-=========  ========  =========  =======
-name       frontend  transport  backend
-=========  ========  =========  =======
-``count``            yes        yes
-``file``   yes                  yes
-``jsonl``  yes                  yes
-``log``              yes        yes
-``null``                        yes
-``stdin``  yes
-``stdout``                      yes
-=========  ========  =========  =======
+===========  ========  =========  =======
+name         frontend  transport  backend
+===========  ========  =========  =======
+``count``              yes        yes
+``csv``      yes                  yes
+``file``     yes                  yes
+``jsonl``    yes                  yes
+``log``                yes        yes
+``null``                          yes
+``parquet``  yes                  yes
+``stdin``    yes
+``stdout``                        yes
+===========  ========  =========  =======
 
 What they have in common:
 
 - A record is what stands between two ``\n``, and nothing else ends one: not
   ``\r``, not NUL, not the line ends of Unicode.  A last record without ``\n``
-  counts.  Records are :class:`bytes` unless an encoding is named.
+  counts.  Records are :class:`bytes` unless an encoding is named.  (``csv`` has
+  the records of that format, ``parquet`` has rows.)
 - A record that cannot be read (too long, not decodable, not JSON) is a
   :class:`~m3.stages.Failure`, and reading goes on with the next one.
 - Where positions are wanted, each item comes with where its record begins.
@@ -32,4 +35,12 @@ blocks to records); for going on in files: ``_places`` (how far they were read),
 (one that grows).  For writing: ``_writing`` (from items to records), ``_sinks``
 (bytes to files and pipes), ``_in_place`` (files that can be brought back),
 ``_templates`` and ``_templated`` (paths with fields); ``_json``.
+The modules whose names begin with an underscore are shared by the connectors:
+``_reading`` (blocks from files and pipes), ``_wakeup`` (ends a wait for them),
+``_records`` (from blocks to records); ``_writing`` (from items to records),
+``_sinks`` (bytes to files and pipes); ``_json``.  Those of ``csv``:
+``_dialect``, ``_quoting`` (from blocks to records), ``_rows`` (to dictionaries),
+``_cells`` (from mappings to lines), ``_growing`` (a file that can be cut back);
+those of ``parquet``: ``_arrow``, ``_parts`` (files that appear as a whole);
+``_marks`` (what is kept to go on from).
 """
