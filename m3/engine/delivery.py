@@ -192,11 +192,17 @@ def _of_frontend(spec: StageSpec, frontend: Any, plan: Plan) -> Level:
 
 
 def _of_backends(plan: Plan, stages: dict[str, Any], *, keeps_checkpoints: bool) -> Iterator[Level]:
-    transactional = sum(is_transactional(stages[spec.name]) for spec in plan.backends)
+    transactional = [spec for spec in plan.backends if is_transactional(stages[spec.name])]
+    is_alone = sum(_threads(spec, plan) for spec in transactional) == 1
     for spec in plan.backends:
-        backend = stages[spec.name]
-        is_alone = not is_transactional(backend) or transactional == 1
-        yield Level(spec.name, *_of_backend(backend, keeps_checkpoints, is_alone))
+        yield Level(spec.name, *_of_backend(stages[spec.name], keeps_checkpoints, is_alone))
+
+
+def _threads(backend: StageSpec, plan: Plan) -> int:
+    """Return in how many threads a backend runs, its own or those of the stage before it."""
+    before = [spec.workers for spec in plan.transports]
+    its_own = [workers for workers in (*before, backend.workers) if workers]
+    return its_own[-1] if its_own else sum(spec.workers for spec in plan.frontends)
 
 
 def _of_backend(backend: Any, keeps_checkpoints: bool, is_alone: bool) -> tuple[str, str]:
@@ -208,8 +214,8 @@ def _of_backend(backend: Any, keeps_checkpoints: bool, is_alone: bool) -> tuple[
         return "at_least_once", "what comes again is delivered again"
     if not goes_back:
         return "at_least_once", "it cannot undo what it got after the last checkpoint"
-    if not is_alone:
-        return "at_least_once", "only one backend can commit together with the checkpoint"
     if is_transactional(backend):
+        if not is_alone:
+            return "at_least_once", "only one worker can commit together with the checkpoint"
         return "effectively_once", "what it got is committed together with the checkpoint"
     return "effectively_once", "it undoes what it got after the last checkpoint"
