@@ -67,7 +67,8 @@ class Frontend(Stage, Generic[Out]):
     Where items come from.
 
     One that overrides :meth:`resume` can go on where an earlier run has ended,
-    if it yields an :class:`Item` with a position for each item.
+    if it yields an :class:`Item` with a position for each item.  Where only some
+    of its instances can, an attribute ``can_resume`` is False of the others.
     """
 
     wants_positions: bool = False
@@ -160,6 +161,11 @@ class Backend(Stage, Generic[In]):
 
     Define ``process``, plain or ``async``; or ``process_batch`` to take lists
     of items.
+
+    One that overrides :meth:`resume` can undo what it got after a checkpoint;
+    where only some of its instances can, an attribute ``can_resume`` is False of
+    the others.  An attribute ``keeps_at_end`` that is True says that without a
+    call of :meth:`resume` it keeps what it got only when the run has ended well.
     """
 
     def process(self, data: In) -> object:

@@ -48,13 +48,14 @@ def described(configuration: "Configuration", plan: "Plan") -> Iterator[str]:
 
 def _delivery(plan: "Plan") -> Iterator[str]:
     """Iterate over the lines that tell what each stage does for delivery."""
-    from m3.engine.delivery import level_line, levels
+    from m3.engine.delivery import in_words, level_line, levels, lowest
 
-    yield level_line(plan)
     found = levels(plan)
+    yield level_line(lowest(found))
     names = max(len(level.stage) for level in found)
+    words = max(len(level.level) for level in found)
     for level in found:
-        yield f"  {level.stage:<{names}}  {level.level.replace('_', ' ')}: {level.reason}"
+        yield f"  {level.stage:<{names}}  {in_words(level.level):<{words}}  {level.reason}"
 
 
 def _table(options: "Iterable[Effective]") -> Iterator[str]:

@@ -21,7 +21,7 @@ from m3.cli.options import search_in
 from m3.cli.supervisor import Outcome, Supervisor
 from m3.config import Configuration
 from m3.engine import Engine
-from m3.engine.delivery import level_line
+from m3.engine.delivery import Level, is_limited, level_line, levels, lowest
 from m3.engine.plan import Plan
 from m3.engine.report import Report
 from m3.engine.validation import final_verdict
@@ -53,21 +53,29 @@ def run_pipeline(configuration: Configuration, *, from_start: bool = False, verb
     try:
         search_in(configuration.app_dir)
         plan = configuration.plan()
+        level = lowest(levels(plan))
         report_file = _opened(options.report)
         if from_start:
             _forget(options.state)
         engine = Engine(plan)
-        delivery = level_line(plan)
     except (ConfigError, StateError) as error:
         for line in str(error).splitlines():
             console.error(line)
         return ExitCode.MISTAKE
     console.say(delivery)
     with with_progress(engine, options.progress, verbosity):
+    console.say(level_line(level), **_about(level))
+    with _progress(engine, wanted=_wants_progress(options.progress, plan, verbosity)):
         outcome = Supervisor(engine, console).run()
     report = engine.report()
     _write_report(report_file, report)
     return _Ending(console, outcome, report, plan, verbosity).code()
+
+
+def _about(level: Level) -> dict[str, str]:
+    """Return the level of the pipeline as fields of a line of JSON."""
+    limits = {"limited_by": level.stage, "reason": level.reason} if is_limited(level) else {}
+    return {"delivery": level.level, **limits}
 
 
 class _Ending:

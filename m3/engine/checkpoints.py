@@ -185,7 +185,7 @@ class Checkpoints:
         """Return the last checkpoint: that of the state, or the one that all data stand at."""
         committed = []
         for each in self._transactional:
-            text = self._ask(each, partial(each.instance.committed, store.key))
+            text = self._ask(each, partial(each.instance.committed, f"{store.key}/{each.key}"))
             committed.append(Checkpoint() if text is None else Checkpoint.from_text(text))
         latest = min(committed, key=lambda it: it.number, default=store.checkpoint)
         if committed and latest.number < store.checkpoint.number:
@@ -420,7 +420,8 @@ class Checkpoints:
         )
         text = checkpoint.to_text()
         for each in self._transactional:
-            self._ask(each, partial(each.instance.commit_with, self._store.key, text))
+            key = f"{self._store.key}/{each.key}"
+            self._ask(each, partial(each.instance.commit_with, key, text))
         self._store.write(checkpoint)
         self._last = checkpoint
         for _, worker, _ in self._frontends:

@@ -10,12 +10,13 @@ The levels, from the lowest:
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from m3.engine.plan import Plan, StageSpec
 from m3.engine.shape import make_instance
+from m3.errors import ConfigError
 from m3.stages import Backend, Frontend, Stage, TransactionalBackend
 
 __all__ = (
@@ -23,15 +24,27 @@ __all__ = (
     "Level",
     "can_go_back",
     "commits",
+    "in_words",
+    "is_limited",
     "is_told",
     "is_transactional",
     "level_line",
-    "level_of",
     "levels",
+    "lowest",
     "resumes",
 )
 
 LEVELS = ("at_most_once", "at_least_once", "effectively_once")
+
+MEANINGS = {
+    "at_most_once": "what is under way is lost if the process dies",
+    "at_least_once": "if the process dies nothing is lost, but some items may come twice",
+    "effectively_once": "if the process dies nothing is lost and nothing comes twice",
+}
+"""What the levels mean to those who do not know their names."""
+
+SELF_KNOWLEDGE = {"can_resume", "keeps_at_end"}
+"""What a stage can say of itself: an attribute, of the class or of its instances."""
 
 
 def is_told(frontend: Any) -> bool:
@@ -73,6 +86,11 @@ def is_able(stage: Any) -> bool:
     return getattr(stage, "can_resume", True) is not False
 
 
+def keeps_at_end(backend: Any) -> bool:
+    """Return whether what a backend got is only kept when the run has ended well."""
+    return getattr(backend, "keeps_at_end", False) is not False
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """
@@ -96,58 +114,108 @@ def levels(plan: Plan, instances: dict[str, Any] | None = None) -> list[Level]:
     Args:
         plan: says which they are, and whether state is kept.
         instances: of the stages by name, where they were made; else their
-            classes are looked at, and ready-made ones are made to be asked.
+            classes are looked at, and those whose instances differ in it are
+            made to be asked.
     """
-    stages = {spec.name: (instances or {}).get(spec.name) or _looked_at(spec) for spec in plan}
+    stages = {
+        spec.name: instances[spec.name] if instances else _looked_at(spec)
+        for spec in (*plan.frontends, *plan.backends)
+    }
     found = [_of_frontend(spec, stages[spec.name], plan) for spec in plan.frontends]
-    keeps_checkpoints = plan.state is not None and all(level.level != LEVELS[0] for level in found)
+    keeps_checkpoints = plan.state is not None and all(map(_is_replayed, found))
     return [*found, *_of_backends(plan, stages, keeps_checkpoints=keeps_checkpoints)]
 
 
-def level_of(plan: Plan, instances: dict[str, Any] | None = None) -> Level:
+def lowest(found: Sequence[Level]) -> Level:
     """Return the level of the whole pipeline, as that of the stage which limits it."""
-    return min(levels(plan, instances), key=lambda level: LEVELS.index(level.level))
+    return min(found, key=lambda level: LEVELS.index(level.level))
 
 
-def level_line(plan: Plan) -> str:
-    """Return the level of the pipeline in one line, with what limits it."""
-    level = level_of(plan)
-    text = f"delivery: {level.level.replace('_', ' ')}"
-    if level.level == LEVELS[-1]:
-        return text
-    return f"{text}, limited by {level.stage!r}: {level.reason}"
+def level_line(level: Level) -> str:
+    """Return the level of a pipeline in one line: what it means, and what limits it."""
+    text = f"delivery: {in_words(level.level)} ({MEANINGS[level.level]})"
+    return f"{text}, limited by {level.stage!r}: {level.reason}" if is_limited(level) else text
+
+
+def is_limited(level: Level) -> bool:
+    """Return whether there is a better level than that."""
+    return level.level != LEVELS[-1]
+
+
+def in_words(level: str) -> str:
+    """Return the name of a level for people."""
+    return level.replace("_", " ")
 
 
 def _looked_at(spec: StageSpec) -> Any:
     """Return what can be asked about the stage before it runs."""
-    is_ready_made = getattr(spec.target, "__module__", "").startswith("m3.connectors.")
-    return make_instance(spec) if is_ready_made else spec.target
+    if not _are_different(spec.target):
+        return spec.target
+    try:
+        return make_instance(spec)
+    except ConfigError:
+        raise
+    except Exception:  # the run, which makes it again, is going to tell
+        return spec.target
+
+
+def _are_different(target: Any) -> bool:
+    """Return whether the instances of a class can do different things for delivery."""
+    if not inspect.isclass(target):
+        return False
+    said = {name for kind in target.__mro__ for name in vars(kind)}
+    return target.__module__.startswith("m3.connectors.") or bool(SELF_KNOWLEDGE & said)
+
+
+def _is_replayed(level: Level) -> bool:
+    """Return whether what a frontend of that level has produced comes again if need be."""
+    return level.level != LEVELS[0]
 
 
 def _of_frontend(spec: StageSpec, frontend: Any, plan: Plan) -> Level:
     if resumes(frontend) and plan.state is not None:
-        return Level(spec.name, "effectively_once", "it goes on where the checkpoint is")
+        return Level(spec.name, "effectively_once", "it goes on behind the last checkpoint")
     if is_told(frontend):
         return Level(
             spec.name, "at_least_once", "what was not acknowledged comes again from its source"
         )
     if resumes(frontend):
-        return Level(spec.name, "at_most_once", "no state is kept (--state) to go on from")
-    return Level(spec.name, "at_most_once", "it cannot be read again from where it was")
+        return Level(
+            spec.name,
+            "at_most_once",
+            "it could go on where a run has ended, but no checkpoints are kept; give --state DIR",
+        )
+    reason = "it cannot go on where a run has ended"
+    if plan.state is not None:
+        reason += ", so no checkpoints are kept"
+    return Level(spec.name, "at_most_once", reason)
 
 
 def _of_backends(plan: Plan, stages: dict[str, Any], *, keeps_checkpoints: bool) -> Iterator[Level]:
-    transactional = sum(is_transactional(stages[spec.name]) for spec in plan.backends)
+    transactional = [spec for spec in plan.backends if is_transactional(stages[spec.name])]
+    is_alone = sum(_threads(spec, plan) for spec in transactional) == 1
     for spec in plan.backends:
-        backend = stages[spec.name]
-        if not keeps_checkpoints:
-            level, reason = "at_least_once", "what comes again is written again"
-        elif is_transactional(backend) and transactional > 1:
-            level, reason = "at_least_once", "only one backend can commit with the checkpoint"
-        elif is_transactional(backend):
-            level, reason = "effectively_once", "it commits the checkpoint with its data"
-        elif can_go_back(backend):
-            level, reason = "effectively_once", "what is behind the checkpoint is undone"
-        else:
-            level, reason = "at_least_once", "it cannot undo what is behind the checkpoint"
-        yield Level(spec.name, level, reason)
+        yield Level(spec.name, *_of_backend(stages[spec.name], keeps_checkpoints, is_alone))
+
+
+def _threads(backend: StageSpec, plan: Plan) -> int:
+    """Return in how many threads a backend runs, its own or those of the stage before it."""
+    before = [spec.workers for spec in plan.transports]
+    its_own = [workers for workers in (*before, backend.workers) if workers]
+    return its_own[-1] if its_own else sum(spec.workers for spec in plan.frontends)
+
+
+def _of_backend(backend: Any, keeps_checkpoints: bool, is_alone: bool) -> tuple[str, str]:
+    """Return the level of a backend, and why it has that."""
+    goes_back = keeps_checkpoints and can_go_back(backend)
+    if keeps_at_end(backend) and not goes_back:
+        return "at_most_once", "what it got is kept when the run has ended well, and not before"
+    if not keeps_checkpoints:
+        return "at_least_once", "what comes again is delivered again"
+    if not goes_back:
+        return "at_least_once", "it cannot undo what it got after the last checkpoint"
+    if is_transactional(backend):
+        if not is_alone:
+            return "at_least_once", "only one worker can commit together with the checkpoint"
+        return "effectively_once", "what it got is committed together with the checkpoint"
+    return "effectively_once", "it undoes what it got after the last checkpoint"

@@ -115,7 +115,7 @@ class StateStore:
 
     Attributes:
         key: made with the state and different from that of every other; under
-            it transactional sinks keep their checkpoint.
+            it, and the name of each, transactional sinks keep their checkpoint.
         checkpoint: the last one that was written.
         is_new: whether the state was made just now.
 

@@ -173,7 +173,9 @@ def test_errors_cannot_write_to_the_terminal(store, item, policy, flags):
         assert all(json.loads(line)["logger"] in ("user", "m3.cli") for line in lines)
     else:
         ours = [line for line in lines if not line.startswith("  ")]
-        assert [line.partition("stage")[0] for line in ours if line.startswith("m3: ")][:-1] == [
+        told = [line for line in ours if line.startswith("m3: ")]
+        assert told[0].startswith("m3: delivery: ")
+        assert [line.partition("stage")[0] for line in told[1:-1]] == [
             "m3: " if policy == "fail" else "m3: warning: skipped: "
         ]
         assert not any(line.startswith("log: ") for line in ours)
@@ -186,7 +188,10 @@ def test_items_cannot_write_to_the_terminal(store):
     )
     assert done.returncode == 0
     is_harmless(done.stderr)
-    assert done.stderr.count("\n") == 2
+    delivery, item, summary = done.stderr.splitlines()
+    assert delivery.startswith("m3: delivery: ")
+    assert "log: " in item
+    assert summary.startswith("m3: pipeline: 1 produced")
 
 
 def is_harmless(text):

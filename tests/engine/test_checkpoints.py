@@ -6,7 +6,16 @@ import pytest
 from sturdy import Appended, Lines, Numbers, Table, lines_of, rows_of
 from workbench import assert_accounted
 
-from m3 import Backend, Batch, Frontend, Item, Pipeline, StageError, StateError
+from m3 import (
+    Backend,
+    Batch,
+    Frontend,
+    Item,
+    Pipeline,
+    StageError,
+    StateError,
+    TransactionalBackend,
+)
 from m3.engine.state import look_at
 
 COUNT = 2_000
@@ -336,3 +345,54 @@ def test_data_that_are_older_than_the_state_are_refused(tmp_path):
     pipeline(Numbers(10), Table(tmp_path / "a.db"), tmp_path).run()
     with pytest.raises(StateError, match="were replaced or restored"):
         pipeline(Numbers(20), Table(tmp_path / "b.db"), tmp_path).run()
+
+
+class Server:
+    """A database with a transaction for each client, and the checkpoints beside the rows."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.rows = []
+        self.kept = {}
+        self.commits = 0
+        self.fails_at = 0
+
+    def commit(self, rows, key, checkpoint):
+        with self.lock:
+            self.commits += 1
+            if self.commits == self.fails_at:
+                raise OSError("the connection is gone")
+            self.rows += rows
+            self.kept[key] = checkpoint
+
+
+class Client(TransactionalBackend):
+    def __init__(self, server):
+        self.server = server
+        self.rows = []
+
+    def process(self, data):
+        self.rows.append(data)
+
+    def committed(self, key):
+        return self.server.kept.get(key)
+
+    def commit_with(self, key, checkpoint):
+        self.server.commit(self.rows, key, checkpoint)
+        self.rows = []
+
+
+@pytest.mark.parametrize("fails_at", [3, 4])
+def test_the_clients_of_one_database_do_not_take_each_others_checkpoint(fails_at, tmp_path):
+    """Where only some of the workers have committed, the next run repeats and loses nothing."""
+    server = Server()
+    server.fails_at = fails_at
+
+    def run():
+        described = Pipeline(Numbers(COUNT), state=tmp_path / "state", checkpoint_interval=0.001)
+        described.backend(Client, server=server, workers=2).run()
+
+    with pytest.raises(StageError, match="the connection is gone"):
+        run()
+    run()
+    assert set(server.rows) == set(range(COUNT))
