@@ -321,6 +321,8 @@ class RecordTooLongError(M3Error, ValueError):
 
 class CompressedInputError(M3Error, ValueError):
     """Compressed input is damaged, ends too early, or would become suspiciously long."""
+
+
 class MalformedRecordError(M3Error, ValueError):
     """An input record is not what its format says; reading goes on behind it."""
 

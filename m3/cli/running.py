@@ -62,10 +62,8 @@ def run_pipeline(configuration: Configuration, *, from_start: bool = False, verb
         for line in str(error).splitlines():
             console.error(line)
         return ExitCode.MISTAKE
-    console.say(delivery)
-    with with_progress(engine, options.progress, verbosity):
     console.say(level_line(level), **_about(level))
-    with _progress(engine, wanted=_wants_progress(options.progress, plan, verbosity)):
+    with with_progress(engine, options.progress, verbosity):
         outcome = Supervisor(engine, console).run()
     report = engine.report()
     _write_report(report_file, report)

@@ -34,11 +34,7 @@ blocks to records); for going on in files: ``_places`` (how far they were read),
 ``_passages`` (reading from there), ``_files`` (many of them), ``_following``
 (one that grows).  For writing: ``_writing`` (from items to records), ``_sinks``
 (bytes to files and pipes), ``_in_place`` (files that can be brought back),
-``_templates`` and ``_templated`` (paths with fields); ``_json``.
-The modules whose names begin with an underscore are shared by the connectors:
-``_reading`` (blocks from files and pipes), ``_wakeup`` (ends a wait for them),
-``_records`` (from blocks to records); ``_writing`` (from items to records),
-``_sinks`` (bytes to files and pipes); ``_json``.  Those of ``csv``:
+``_templates`` and ``_templated`` (paths with fields); ``_json``.  Those of ``csv``:
 ``_dialect``, ``_quoting`` (from blocks to records), ``_rows`` (to dictionaries),
 ``_cells`` (from mappings to lines), ``_growing`` (a file that can be cut back);
 those of ``parquet``: ``_arrow``, ``_parts`` (files that appear as a whole);
