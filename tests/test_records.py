@@ -390,7 +390,8 @@ def tell_when_blocked():
         os.sched_yield()
     print("blocked", flush=True)
 
-threading.Thread(target=tell_when_blocked, daemon=True).start()
+teller = threading.Thread(target=tell_when_blocked, daemon=True)
+teller.start()
 try:
     if sys.argv[1] == "put":
         queue.put(np.arange(20))
@@ -398,6 +399,7 @@ try:
         queue.put(np.arange(3))
         queue.get(int(sys.argv[2]), timeout=3600)
 except KeyboardInterrupt as error:
+    teller.join()  # it may still hold the lock of stdout, which we need at the exit
     out = error.accepted if sys.argv[1] == "put" else error.taken.tolist()
     rest = [] if queue.empty() else queue.get_available(100).tolist()
     print(json.dumps([out, rest]))
