@@ -1,5 +1,7 @@
 from typing_extensions import disjoint_base
 
+def note_main_thread() -> None: ...
+
 @disjoint_base
 class ParkingLot: ...
 

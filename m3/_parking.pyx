@@ -20,7 +20,8 @@ leaves the list, woken, late or by an exception: to ``offer`` what it does not
 take to the next.
 """
 
-from threading import get_ident, main_thread
+from os import register_at_fork
+from threading import main_thread
 from time import monotonic
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -35,6 +36,7 @@ cdef extern from "pythread.h":
         PY_LOCK_ACQUIRED
         PY_LOCK_INTR
     PyThread_type_lock PyThread_allocate_lock()
+    unsigned long PyThread_get_thread_ident()
     void PyThread_free_lock(PyThread_type_lock lock)
     void PyThread_release_lock(PyThread_type_lock lock) nogil
     PyLockStatus PyThread_acquire_lock_timed(
@@ -57,8 +59,17 @@ cdef double FIRST_LOOK = 0.01
 cdef double next_look = FIRST_LOOK  # the main thread's alone
 
 
-cdef bint is_main_thread() except -1:
-    return get_ident() == main_thread().ident
+cdef unsigned long main_ident = 0
+
+
+def note_main_thread():
+    """Note which thread is the main one; after a fork it is the one that forked."""
+    global main_ident
+    main_ident = main_thread().ident
+
+
+note_main_thread()
+register_at_fork(after_in_child=note_main_thread)
 
 
 cdef class ParkingLot:
@@ -145,7 +156,9 @@ cdef class ParkingLot:
         cdef long long microseconds = -1
         cdef double seconds
         cdef double until = deadline
-        cdef bint handles_signals = is_main_thread()
+        # In C throughout: code in Python would run signal handlers, and what
+        # they raise would leave the waiter on the list.
+        cdef bint handles_signals = PyThread_get_thread_ident() == main_ident
         if handles_signals:
             until = min(deadline, <double> monotonic() + next_look)
         while status == PY_LOCK_FAILURE:

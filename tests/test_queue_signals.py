@@ -5,8 +5,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import pytest
+
+from m3 import BoundedQueue
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT of POSIX")
 
@@ -166,3 +169,32 @@ def test_an_interrupted_consumer_hands_its_item_on():
         """
     )
     assert answer == [["for the other"], 0]
+
+
+class Alarm(Exception):
+    """Raised by the handler of a timer."""
+
+
+@pytest.mark.parametrize("operation", ["put", "get"])
+def test_a_handler_that_raises_at_any_moment_leaves_nobody_waiting(operation):
+    """Whenever a handler raises in a blocked call, the caller is off the list of those who wait."""
+    queue = BoundedQueue(1)
+    if operation == "put":
+        queue.put(0)
+    call = partial(queue.put, 1) if operation == "put" else queue.get
+
+    def ring(*_):
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        for number in range(300):
+            with pytest.raises(Alarm):
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 100))
+                call()
+                raise AssertionError("the call has returned")
+            statistics = queue.statistics()
+            assert (statistics.putters, statistics.getters) == (0, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
