@@ -47,6 +47,7 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
     "frontend": {
         "file": "m3.connectors.file:FileFrontend",
         "jsonl": "m3.connectors.jsonl:JsonlFrontend",
+        "sqlite": "m3.connectors.sqlite:SqliteFrontend",
         "stdin": "m3.connectors.stdin:StdinFrontend",
     },
     "transport": {
@@ -59,6 +60,7 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "jsonl": "m3.connectors.jsonl:JsonlBackend",
         "log": "m3.connectors.log:LogBackend",
         "null": "m3.connectors.null:NullBackend",
+        "sqlite": "m3.connectors.sqlite:SqliteBackend",
         "stdout": "m3.connectors.stdout:StdoutBackend",
     },
 }

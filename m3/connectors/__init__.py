@@ -1,17 +1,18 @@
 r"""
 Ready-made stages, one file per connector, named as it is registered.
 
-=========  ========  =========  =======
-name       frontend  transport  backend
-=========  ========  =========  =======
-``count``            yes        yes
-``file``   yes                  yes
-``jsonl``  yes                  yes
-``log``              yes        yes
-``null``                        yes
-``stdin``  yes
-``stdout``                      yes
-=========  ========  =========  =======
+==========  ========  =========  =======
+name        frontend  transport  backend
+==========  ========  =========  =======
+``count``             yes        yes
+``file``    yes                  yes
+``jsonl``   yes                  yes
+``log``               yes        yes
+``null``                         yes
+``sqlite``  yes                  yes
+``stdin``   yes
+``stdout``                       yes
+==========  ========  =========  =======
 
 What they have in common:
 
@@ -26,5 +27,7 @@ What they have in common:
 The modules whose names begin with an underscore are shared by the connectors:
 ``_reading`` (blocks from files and pipes), ``_wakeup`` (ends a wait for them),
 ``_records`` (from blocks to records); ``_writing`` (from items to records),
-``_sinks`` (bytes to files and pipes); ``_json``.
+``_sinks`` (bytes to files and pipes); ``_json``; ``_tables`` (from items to
+rows of a table), ``_keyset`` (from rows to items, page by page),
+``_identifiers``, ``_storable``; ``_sqlite``, ``_sqlite_table``, ``_sqlite_rows``.
 """
