@@ -47,6 +47,7 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
     "frontend": {
         "file": "m3.connectors.file:FileFrontend",
         "jsonl": "m3.connectors.jsonl:JsonlFrontend",
+        "sql": "m3.connectors.sql:SqlFrontend",
         "sqlite": "m3.connectors.sqlite:SqliteFrontend",
         "stdin": "m3.connectors.stdin:StdinFrontend",
     },
@@ -60,6 +61,7 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "jsonl": "m3.connectors.jsonl:JsonlBackend",
         "log": "m3.connectors.log:LogBackend",
         "null": "m3.connectors.null:NullBackend",
+        "sql": "m3.connectors.sql:SqlBackend",
         "sqlite": "m3.connectors.sqlite:SqliteBackend",
         "stdout": "m3.connectors.stdout:StdoutBackend",
     },

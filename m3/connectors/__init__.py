@@ -9,6 +9,7 @@ name        frontend  transport  backend
 ``jsonl``   yes                  yes
 ``log``               yes        yes
 ``null``                         yes
+``sql``     yes                  yes
 ``sqlite``  yes                  yes
 ``stdin``   yes
 ``stdout``                       yes
@@ -29,5 +30,6 @@ The modules whose names begin with an underscore are shared by the connectors:
 ``_records`` (from blocks to records); ``_writing`` (from items to records),
 ``_sinks`` (bytes to files and pipes); ``_json``; ``_tables`` (from items to
 rows of a table), ``_keyset`` (from rows to items, page by page),
-``_identifiers``, ``_storable``; ``_sqlite``, ``_sqlite_table``, ``_sqlite_rows``.
+``_identifiers``, ``_storable``; ``_sqlite``, ``_sqlite_table``, ``_sqlite_rows``;
+``_databases``, ``_sql_table``, ``_sql_rows``, which need SQLAlchemy.
 """

@@ -118,6 +118,10 @@ class SqliteTable:
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"the value for {name!r}: {error}") from error
 
+    def kind(self, name: str, value: Any) -> type:
+        """Return the type of what is stored for *value*."""
+        return type(self.storable(name, value))
+
     def begin(self) -> None:
         """Begin to write; wait while another process does."""
         if not self._connection.in_transaction:

@@ -63,6 +63,9 @@ class Table(Protocol):
     def storable(self, name: str, value: Any) -> Any:
         """Return *value* as the column *name* can hold it, or raise if it cannot."""
 
+    def kind(self, name: str, value: Any) -> type:
+        """Return the type that :meth:`create` is told of for *value*; raise if there is none."""
+
     def begin(self) -> None:
         """Begin the transaction, unless it has begun."""
 
@@ -279,11 +282,14 @@ class TableBackend(TransactionalBackend[Any]):
         for index, record in enumerate(records):
             try:
                 self._check_new(record, spelt)
-                found = [(name, self._kind(name, value)) for name, value in record.items()]
+                found = {
+                    name: set() if value is None else {self._table.kind(name, value)}
+                    for name, value in record.items()
+                }
             except Exception as error:
                 errors[index] = error
                 continue
-            for name, kind in found:
+            for name, kind in found.items():
                 spelt.setdefault(self._table.folded(name), name)
                 kinds.setdefault(name, set()).update(kind)
         if kinds:
@@ -299,10 +305,6 @@ class TableBackend(TransactionalBackend[Any]):
                 raise ValueError(f"{abridged(name)} cannot be a column: {problem}")
         refuse_same([*spelt.values(), *record], self._table.folded)
         self._check_key(record)
-
-    def _kind(self, name: str, value: Any) -> set[type]:
-        """Return the type of what is stored for *value*; None can stand in any column."""
-        return set() if value is None else {type(self._table.storable(name, value))}
 
 
 def refuse_same(names: Iterable[str], folded: Any) -> None:
