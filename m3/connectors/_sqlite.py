@@ -17,7 +17,7 @@ BUSY_TIMEOUT = 30.0
 
 def connect(path: FilePath, mode: str, busy_timeout: float) -> sqlite3.Connection:
     """
-    Open the database at *path*: "ro" to read, "rw" to write, "rwc" to create it too.
+    Open the database at *path*; with the mode "rwc", create it if need be, with "rw" do not.
 
     Transactions begin and end when they are told to.
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,22 @@ class SqliteRows:
             where = f"WHERE ({listed(self.key)}) >= ({', '.join(marks)})"
         order = f"ORDER BY {listed(self.key)} LIMIT {limit:d}"
         statement = f"SELECT {columns} FROM {self._source} {where} {order}"
-        return self._connection.execute(statement, values).fetchall()
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error):
+                raise
+        with self._text_or_bytes():
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _text_or_bytes(self) -> Iterator[None]:
+        """Have text that is not UTF-8 read as bytes, which takes longer for all text."""
+        self._connection.text_factory = text_or_bytes
+        try:
+            yield
+        finally:
+            self._connection.text_factory = str
 
     def has_null_in_key(self) -> bool:
         """Say whether a row has NULL in its key."""
@@ -66,7 +81,8 @@ class SqliteRows:
 
     def pages(self, size: int) -> Iterator[list[tuple[Any, ...]]]:
         """Yield all rows, as they come."""
-        with closing(self._connection.execute(self._statement)) as cursor:
+        execute = self._connection.execute
+        with self._text_or_bytes(), closing(execute(self._statement)) as cursor:
             self.names = tuple(column[0] for column in cursor.description)
             refuse_twins("query", self.names)
             while page := cursor.fetchmany(size):
@@ -80,6 +96,14 @@ class SqliteRows:
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
+
+
+def text_or_bytes(value: bytes) -> str | bytes:
+    """Return *value* as text, or as it is if it is none."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def table_rows(

@@ -7,8 +7,8 @@ in the URL appears in no message.
 
 The frontend yields a dictionary for each row.  A table is read in the order of
 its primary key, or of the key that is named, page by page, each page in a
-transaction of its own, so rows that are added behind are read too.  Without a
-key, rows are streamed as they come.
+transaction of its own, so rows that are added behind are read too.  A query with
+a key is run for each page; without a key, rows are streamed as they come.
 
 The backend writes each item as a row: of a mapping, each key is a column; any
 other item goes into the column ``value``.  An item with a key that is no

@@ -3,8 +3,10 @@
 
 The frontend yields a dictionary for each row.  A table is read in the order of
 its rowid or of the key that is named, page by page, so rows that are added
-behind are read too; a query is read in the order of a key if one is named,
-else as it comes.
+behind are read too; a query is read in the order of a key if one is named, and
+then run for each page, else as it comes.  Without an INTEGER PRIMARY KEY, a
+VACUUM between two runs may number the rows anew: name a key then.  Text that is
+not UTF-8 is given as bytes.
 
 The backend writes each item as a row: of a mapping, each key is a column; any
 other item goes into the column ``value``.  If there is no table, it is created
@@ -13,7 +15,8 @@ column are of that kind, no type where they differ, for what is None says
 nothing.  From then on, an item with a key that is no column is an error of the
 item, and a key that an item does not have is the column's default, NULL as a
 rule.  As in any SQLite table, a column with a type makes numbers of text that
-looks like them, or the reverse; ``columns`` says what is not to be guessed.
+looks like them, or the reverse; ``columns`` says what is not to be guessed, for
+what is in the first batch depends on how fast the items come.
 
 Numbers, text, bytes and None are stored as they are, true and false as 1 and
 0, dates and times as ISO 8601 text, decimals and UUIDs as text; lists and
@@ -79,10 +82,11 @@ class SqliteFrontend(KeysetFrontend):
         super().__init__(page_size=page_size, can_resume=bool(self._key or table))
 
     def open(self) -> Rows:
-        """Open the database, to read only."""
-        connection = connect(self._path, "ro", self._busy_timeout)
+        """Open the database; nothing is written but what a crash has left to be undone."""
+        connection = connect(self._path, "rw", self._busy_timeout)
         try:
             with told(self._path, self._busy_timeout):
+                connection.execute("PRAGMA query_only = ON")
                 if self._table is not None:
                     return table_rows(connection, self._path, self._table, self._key)
                 assert self._query is not None

@@ -822,6 +822,51 @@ def test_columns_called_like_the_rowid_are_columns(path, read_all):
     assert frontend.can_resume is False
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"table": "items"}, {"query": "SELECT * FROM items"}, {"table": "items", "key": "k"}],
+)
+def test_text_that_is_not_utf_8_comes_as_bytes(path, read_all, options):
+    """Nothing that is in a table keeps its other rows from being read."""
+    run_sql(path, "CREATE TABLE items (k, t TEXT)")
+    run_sql(path, "INSERT INTO items VALUES (1, 'ä'), (2, CAST(x'61ff' AS TEXT)), (3, 'c')")
+    items = read_all(SqliteFrontend(path=path, page_size=1, **options))
+    assert [item["t"] for item in items] == ["ä", b"a\xff", "c"]
+
+
+CRASHED = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN")
+connection.executemany("UPDATE items SET t = ? WHERE n = ?", [("x" * 500, n) for n in range(30)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_database_left_by_a_crash_is_read_as_it_was(numbers, read_all, python):
+    """What another program had not committed when it died is undone first."""
+    python(CRASHED, numbers).wait()
+    assert numbers.with_name("out.db-journal").stat().st_size > 0
+    items = read_all(SqliteFrontend(path=numbers, table="items"))
+    assert items == [{"n": n, "t": f"text {n}"} for n in range(1, 31) if n % 6]
+
+
+def test_a_write_protected_database_is_read(numbers, read_all):
+    """Reading needs no right to write."""
+    numbers.chmod(0o444)
+    assert len(read_all(SqliteFrontend(path=numbers, table="items"))) == 25
+
+
+def test_a_query_cannot_write(numbers):
+    """Not even one that is no SELECT in disguise."""
+    frontend = SqliteFrontend(path=numbers, query="SELECT 1 AS one")
+    frontend.setup()
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        frontend._rows._connection.execute("DELETE FROM items")
+    frontend.cleanup()
+
+
 def test_a_checkpoint_of_something_else_is_refused(numbers, tmp_path):
     """Another table, key, query or database is not read from a key of this one."""
     run_sql(numbers, "CREATE TABLE other (n)")
@@ -930,3 +975,27 @@ def test_a_failed_run_keeps_the_batches_before(path):
 def unique(path):
     run_sql(path, "CREATE TABLE items (n UNIQUE)")
     return path
+
+
+def test_lines_of_a_file_are_stored_from_the_command_line(tmp_path, run_program):
+    """``m3 run`` needs nothing but a path; what is a list or a table is written in TOML."""
+    (tmp_path / "lines").write_text("a\nb\n")
+    (tmp_path / "items.jsonl").write_text('{"k": "01", "v": [1]}\n{"k": "01"}\n{"k": "2"}\n')
+    done = run_program(
+        *("m3", "run", "--frontend", "file", "--set", "frontend.path=lines"),
+        *("--backend", "sqlite", "--set", "backend.path=out.db"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "out.db") == [(b"a",), (b"b",)]
+    done = run_program(
+        *("m3", "run", "--frontend", "jsonl", "--set", "frontend.path=items.jsonl"),
+        *("--backend", "sqlite", "--set", "backend.path=out.db", "--set", "backend.table=t"),
+        *("--set", 'backend.key=["k"]', "--set", 'backend.columns={k = "TEXT", v = ""}'),
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "out.db", "SELECT * FROM t") == [("01", None), ("2", None)]
+    done = run_program(
+        *("m3", "run", "--frontend", "sqlite", "--set", "frontend.path=out.db"),
+        *("--set", "frontend.table=t", "--backend", "jsonl"),
+    )
+    assert done.stdout == '{"k":"01","v":null}\n{"k":"2","v":null}\n'
