@@ -273,23 +273,27 @@ class SqlTable:
 
     # -- checkpoints ----------------------------------------------------------------
 
-    def checkpoint(self, key: str) -> str | None:
-        """Return the checkpoint under *key*; create the table for it."""
-        with self._engine.connect():
-            table = self._checkpoints = checkpoints(self._schema, self._options())
-        table.create(self._engine, checkfirst=True)
-        statement = sa.select(table.c.checkpoint).where(table.c.key == key)
-        with self._engine.connect() as connection:
-            found = connection.execute(statement).scalar_one_or_none()
+    def open_checkpoints(self) -> None:
+        """Create the table for checkpoints, if it is not there."""
+        with self._engine.connect():  # for what is known of a server only when it was asked
+            self._checkpoints = checkpoints(self._schema, self._options())
+        self._checkpoints.create(self._engine, checkfirst=True)
+
+    def kept(self, key: str) -> str | None:
+        """Return the checkpoint under *key*, and lock it."""
+        table = self._checkpoints
+        assert table is not None, "they have been opened"
+        statement = sa.select(table.c.checkpoint).where(table.c.key == key).with_for_update()
+        found = self._connected().execute(statement).scalar_one_or_none()
         return found if found is None else str(found)
 
     def keep(self, key: str, checkpoint: str) -> None:
         """Keep *checkpoint*, in the transaction."""
-        assert self._checkpoints is not None, "they have been asked for"
-        table, connection = self._checkpoints, self._connected()
-        connection.execute(sa.delete(table).where(table.c.key == key))
+        table, execute = self._checkpoints, self._connected().execute
+        assert table is not None, "they have been opened"
         now = sa.func.current_timestamp()
-        connection.execute(sa.insert(table).values(key=key, checkpoint=checkpoint, updated=now))
+        execute(sa.delete(table).where(table.c.key == key))
+        execute(sa.insert(table).values(key=key, checkpoint=checkpoint, updated=now))
 
     def close(self) -> None:
         """Undo the transaction, and close all connections."""

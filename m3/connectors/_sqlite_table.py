@@ -179,22 +179,23 @@ class SqliteTable:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def checkpoint(self, key: str) -> str | None:
-        """Return the checkpoint under *key*; create the table for it."""
+    def open_checkpoints(self) -> None:
+        """Create the table for checkpoints, if it is not there."""
         self._connection.execute(
             f"CREATE TABLE IF NOT EXISTS {CHECKPOINTS} "
             "(key TEXT PRIMARY KEY NOT NULL, checkpoint TEXT NOT NULL, updated TEXT NOT NULL)"
         )
-        found = self._connection.execute(
-            f"SELECT checkpoint FROM {CHECKPOINTS} WHERE key = ?", [key]
-        ).fetchone()
-        return found[0] if found else None
+
+    def kept(self, key: str) -> str | None:
+        """Return the checkpoint under *key*."""
+        statement = f"SELECT checkpoint FROM {CHECKPOINTS} WHERE key = ?"
+        found = self._connection.execute(statement, [key]).fetchall()
+        return found[0][0] if found else None
 
     def keep(self, key: str, checkpoint: str) -> None:
         """Keep *checkpoint*, in the transaction."""
         self._connection.execute(
-            f"INSERT INTO {CHECKPOINTS} VALUES (?, ?, datetime('now')) ON CONFLICT (key) "
-            "DO UPDATE SET checkpoint = excluded.checkpoint, updated = excluded.updated",
+            f"INSERT OR REPLACE INTO {CHECKPOINTS} VALUES (?, ?, datetime('now'))",
             [key, checkpoint],
         )
 

@@ -87,8 +87,11 @@ class Table(Protocol):
     def rollback(self) -> None:
         """Undo the transaction, which ends it; without one, do nothing."""
 
-    def checkpoint(self, key: str) -> str | None:
-        """Return what is kept under *key*; make the place where such things are kept."""
+    def open_checkpoints(self) -> None:
+        """Make the place where checkpoints are kept, for good, if it is not there."""
+
+    def kept(self, key: str) -> str | None:
+        """Return what is kept under *key*; in the transaction, nobody else changes it then."""
 
     def keep(self, key: str, checkpoint: str) -> None:
         """Keep *checkpoint* under *key*, in the transaction."""
@@ -128,6 +131,7 @@ class TableBackend(TransactionalBackend[Any]):
     def setup(self) -> None:
         """Open the database; look whether there is the table, if it is not to be created."""
         self._keeps_state = self._is_lost = False
+        self._kept: dict[str, str | None] = {}
         self._table = self.open()
         try:
             self._look()
@@ -157,20 +161,27 @@ class TableBackend(TransactionalBackend[Any]):
 
     def committed(self, key: str) -> str | None:
         """Return the checkpoint under *key*; from now on, commit with checkpoints only."""
-        checkpoint = self._table.checkpoint(key)
+        self._table.open_checkpoints()
+        self._table.begin()
+        try:
+            self._kept[key] = self._table.kept(key)
+        finally:
+            self._table.rollback()
         self._keeps_state = True
-        return checkpoint
+        return self._kept[key]
 
     def commit_with(self, key: str, checkpoint: str) -> None:
         """Commit all items since the last call, and *checkpoint*, in one transaction."""
         self._refuse_if_lost()
         try:
             self._table.begin()
+            self._refuse_another_run(key)
             self._table.keep(key, checkpoint)
             self._table.commit()
         except BaseException:
             self._is_lost = True
             raise
+        self._kept[key] = checkpoint
 
     def cleanup(self) -> None:
         """Close the database; what was not committed is undone."""
@@ -181,6 +192,13 @@ class TableBackend(TransactionalBackend[Any]):
             raise StateError(
                 "the transaction with the items since the last checkpoint was lost, as an earlier "
                 "error has told; start the run again, and it goes on from that checkpoint"
+            )
+
+    def _refuse_another_run(self, key: str) -> None:
+        if self._table.kept(key) != self._kept.get(key):
+            raise StateError(
+                f"another run has committed a checkpoint as {key!r} since this one began, perhaps "
+                "one that was killed and ended late; nothing was committed: start the run again"
             )
 
     def _undo(self) -> None:

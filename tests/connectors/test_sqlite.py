@@ -598,6 +598,23 @@ def test_with_state_nothing_is_committed_but_with_a_checkpoint(path):
     backend.cleanup()
 
 
+def test_a_checkpoint_of_another_run_is_not_overwritten(path):
+    """Of two runs with one state, the one that did not begin from the last checkpoint fails."""
+    run_sql(path, "CREATE TABLE items (a)")
+    late, next_one = (
+        opened(SqliteBackend(path=path), "run"),
+        opened(SqliteBackend(path=path), "run"),
+    )
+    late.process_batch([{"a": "late"}])
+    late.commit_with("run", "1")
+    next_one.process_batch([{"a": "again"}])
+    with pytest.raises(StateError, match="another run has committed"):
+        next_one.commit_with("run", "1")
+    late.cleanup()
+    next_one.cleanup()
+    assert rows(path) == [("late",)]
+
+
 def test_a_failed_batch_leaves_the_transaction_as_it_was(path):
     """With state, a batch that raises is undone alone, and what came before is kept."""
     run_sql(path, "CREATE TABLE items (a)", "CREATE TABLE gone (b)")
