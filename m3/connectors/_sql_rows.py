@@ -72,11 +72,11 @@ class SqlRows:
     def pages(self, size: int) -> Iterator[list[Any]]:
         """Yield all rows, as they come; the server keeps what has not been read."""
         with self._engine.connect() as connection:
-            streaming = connection.execution_options(stream_results=True, yield_per=size)
+            streaming = connection.execution_options(stream_results=True, max_row_buffer=size)
             with streaming.execute(self._statement) as result:
                 self.names = tuple(result.keys())
                 refuse_twins("query", self.names)
-                for page in result.partitions():
+                for page in result.partitions(size):
                     yield list(page)
 
     def interrupt(self) -> None:
@@ -127,11 +127,12 @@ def as_it_comes(column: sa.Column[Any]) -> sa.ColumnClause[Any]:
     """
     Return *column* without its type, so that its values are those of the driver.
 
-    SQLAlchemy would make rounded decimals of MySQL's DOUBLE.  JSON it reads well;
-    SQLite has the name of that type, and no such values.
+    SQLAlchemy would make rounded decimals of MySQL's DOUBLE.  JSON and bytes it
+    reads well; SQLite has the name of JSON as a type, and no such values.
     """
-    is_json = isinstance(column.type, sa.JSON) and not isinstance(column.type, sqlite.JSON)
-    return sa.column(column.name, column.type if is_json else None)
+    is_read_well = isinstance(column.type, sa.JSON | sa.LargeBinary)
+    keeps_type = is_read_well and not isinstance(column.type, sqlite.JSON)
+    return sa.column(column.name, column.type if keeps_type else None)
 
 
 def query_rows(engine: sa.Engine, query: str, key: tuple[str, ...]) -> SqlRows:

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import threading
+import tracemalloc
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -826,6 +827,28 @@ def test_without_a_key_rows_are_streamed_and_no_run_goes_on(url, read_all):
         with pytest.raises(StateError, match="name a key"):
             frontend.resume({"rows": "", "key": ["n"], "behind": [1]})
         frontend.cleanup()
+
+
+ENDLESS = {
+    "sqlite": "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c",
+    "postgresql": "SELECT n FROM generate_series(1, 100000) AS n",
+    "mariadb": "SELECT seq AS n FROM seq_1_to_100000",
+}
+
+
+def test_a_stream_is_not_read_ahead(url):
+    """A page is in memory and no more, however many rows there are; the rest can be left."""
+    frontend = SqlFrontend(url=url, query=ENDLESS[sa.make_url(url).get_backend_name()], page_size=7)
+    frontend.setup()
+    pages = frontend._rows.pages(7)
+    tracemalloc.start()
+    try:
+        assert [len(next(pages)) for _ in range(100)] == [7] * 100
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    pages.close()
+    frontend.cleanup()
 
 
 def test_a_query_is_taken_as_it_is(url, read_all):
