@@ -50,6 +50,8 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "file": "m3.connectors.file:FileFrontend",
         "jsonl": "m3.connectors.jsonl:JsonlFrontend",
         "parquet": "m3.connectors.parquet:ParquetFrontend",
+        "sql": "m3.connectors.sql:SqlFrontend",
+        "sqlite": "m3.connectors.sqlite:SqliteFrontend",
         "stdin": "m3.connectors.stdin:StdinFrontend",
     },
     "transport": {
@@ -64,6 +66,8 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "log": "m3.connectors.log:LogBackend",
         "null": "m3.connectors.null:NullBackend",
         "parquet": "m3.connectors.parquet:ParquetBackend",
+        "sql": "m3.connectors.sql:SqlBackend",
+        "sqlite": "m3.connectors.sqlite:SqliteBackend",
         "stdout": "m3.connectors.stdout:StdoutBackend",
     },
 }

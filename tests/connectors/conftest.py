@@ -1,9 +1,12 @@
 """What the tests of several connectors need."""
 
+import os
+import secrets
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -128,3 +131,48 @@ def python() -> Iterator[Callable[..., subprocess.Popen]]:
     for process in started:
         with process:
             process.kill()
+
+
+SERVERS = {
+    "postgresql": "postgresql+pg8000://postgres@127.0.0.1:5432/test",
+    "mariadb": "mariadb+pymysql://root@127.0.0.1:3306/test",
+}
+"""Servers of the machine; a test makes a database of its own there, and drops it."""
+
+
+def missing(reason: str) -> None:
+    """Skip the test; or fail it, where M3_REQUIRE_SERVICES is set."""
+    (pytest.fail if os.environ.get("M3_REQUIRE_SERVICES") else pytest.skip)(reason)
+
+
+@contextmanager
+def temporary_database(server: str) -> Iterator[str]:
+    """Make a database on a server of SERVERS, and drop it at the end."""
+    try:
+        import sqlalchemy as sa
+
+        engine = sa.create_engine(SERVERS[server], isolation_level="AUTOCOMMIT")
+        connection = engine.connect()
+    except Exception as error:
+        missing(f"{server} cannot be used: {error}")
+    name = f"m3_{secrets.token_hex(6)}"
+    with connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        yield engine.url.set(database=name).render_as_string(hide_password=False)
+        force = " WITH (FORCE)" if server == "postgresql" else ""
+        connection.exec_driver_sql(f"DROP DATABASE {name}{force}")
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Return the URL of a database of a PostgreSQL server, all tests' own."""
+    with temporary_database("postgresql") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[str]:
+    """Return the URL of a database of a MariaDB server, all tests' own."""
+    with temporary_database("mariadb") as url:
+        yield url
