@@ -7,7 +7,7 @@ from sturdy import Appended, Lines, Numbers, Table, lines_of, rows_of
 from workbench import assert_accounted
 
 from m3 import Backend, Batch, Frontend, Item, Pipeline, StageError, StateError
-from m3.engine.state import look_at
+from m3.engine.state import StateStore, look_at
 
 COUNT = 2_000
 
@@ -345,3 +345,10 @@ def test_data_that_are_older_than_the_state_are_refused(tmp_path):
     pipeline(Numbers(10), Table(tmp_path / "a.db"), tmp_path).run()
     with pytest.raises(StateError, match="were replaced or restored"):
         pipeline(Numbers(20), Table(tmp_path / "b.db"), tmp_path).run()
+
+
+def test_a_state_without_a_checkpoint_is_a_beginning(tmp_path):
+    """A run that was killed after it had made its state, and no more, is begun anew."""
+    StateStore(tmp_path / "state").close()
+    pipeline(Numbers(10), Lines(tmp_path / "out"), tmp_path).run()
+    assert lines_of(tmp_path / "out") == list(range(10))
