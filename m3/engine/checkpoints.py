@@ -168,12 +168,17 @@ class Checkpoints:
         """Have every stage go back to where the last checkpoint is."""
         assert self._store is not None
         self._base = self._last = self._latest(self._store)
-        if not self._store.is_new:
+        has_begun = self._base.number > 0
+        if has_begun:
             self._check_parts(self._base)
         if self._letters is not None:
             self._letters.commits_itself = False
             if not self._store.is_new:
                 self._letters.resume(self._base.sinks.get(LETTERS))
+        if self._run.letters is not None:
+            self._run.letters.commits_itself = False
+            if has_begun:
+                self._run.letters.resume(self._base.sinks.get(LETTERS))
         for each in self._frontends:
             if resumes(each.instance):
                 self._ask(each, partial(each.instance.resume, self._base.sources.get(each.key)))
