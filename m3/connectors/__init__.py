@@ -1,7 +1,8 @@
 r"""
 Ready-made stages, one file per connector, named as it is registered.
 
-===========  ========  =========  name         frontend  transport  backend
+===========  ========  =========  =======
+name         frontend  transport  backend
 ===========  ========  =========  =======
 ``count``              yes        yes
 ``csv``      yes                  yes
@@ -10,23 +11,11 @@ Ready-made stages, one file per connector, named as it is registered.
 ``log``                yes        yes
 ``null``                          yes
 ``parquet``  yes                  yes
+``sql``      yes                  yes
+``sqlite``   yes                  yes
 ``stdin``    yes
 ``stdout``                        yes
 ===========  ========  =========  =======
-=======
-==========  ========  =========  =======
-name        frontend  transport  backend
-==========  ========  =========  =======
-``count``             yes        yes
-``file``    yes                  yes
-``jsonl``   yes                  yes
-``log``               yes        yes
-``null``                         yes
-``sql``     yes                  yes
-``sqlite``  yes                  yes
-``stdin``   yes
-``stdout``                       yes
-==========  ========  =========  =======
 
 What they have in common:
 
@@ -51,12 +40,8 @@ blocks to records); for going on in files: ``_places`` (how far they were read),
 ``_dialect``, ``_quoting`` (from blocks to records), ``_rows`` (to dictionaries),
 ``_cells`` (from mappings to lines), ``_growing`` (a file that can be cut back);
 those of ``parquet``: ``_arrow``, ``_parts`` (files that appear as a whole);
-``_marks`` (what is kept to go on from).
-The modules whose names begin with an underscore are shared by the connectors:
-``_reading`` (blocks from files and pipes), ``_wakeup`` (ends a wait for them),
-``_records`` (from blocks to records); ``_writing`` (from items to records),
-``_sinks`` (bytes to files and pipes); ``_json``; ``_tables`` (from items to
-rows of a table), ``_keyset`` (from rows to items, page by page),
-``_identifiers``, ``_storable``; ``_sqlite``, ``_sqlite_table``, ``_sqlite_rows``;
-``_databases``, ``_sql_table``, ``_sql_rows``, which need SQLAlchemy.
+those of ``sqlite`` and ``sql``: ``_tables`` (from items to rows of a table),
+``_keyset`` (from rows to items, page by page), ``_identifiers``, ``_storable``;
+``_sqlite``, ``_sqlite_table``, ``_sqlite_rows``; ``_databases``, ``_sql_table``,
+``_sql_rows``, which need SQLAlchemy.  ``_marks`` is what several keep to go on from.
 """

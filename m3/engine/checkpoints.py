@@ -173,12 +173,8 @@ class Checkpoints:
             self._check_parts(self._base)
         if self._letters is not None:
             self._letters.commits_itself = False
-            if not self._store.is_new:
-                self._letters.resume(self._base.sinks.get(LETTERS))
-        if self._run.letters is not None:
-            self._run.letters.commits_itself = False
             if has_begun:
-                self._run.letters.resume(self._base.sinks.get(LETTERS))
+                self._letters.resume(self._base.sinks.get(LETTERS))
         for each in self._frontends:
             if resumes(each.instance):
                 self._ask(each, partial(each.instance.resume, self._base.sources.get(each.key)))

@@ -16,8 +16,6 @@ from m3 import (
     StateError,
     TransactionalBackend,
 )
-from m3.engine.state import look_at
-from m3 import Backend, Batch, Frontend, Item, Pipeline, StageError, StateError
 from m3.engine.state import StateStore, look_at
 
 COUNT = 2_000
@@ -398,6 +396,8 @@ def test_the_clients_of_one_database_do_not_take_each_others_checkpoint(fails_at
         run()
     run()
     assert set(server.rows) == set(range(COUNT))
+
+
 def test_a_state_without_a_checkpoint_is_a_beginning(tmp_path):
     """A run that was killed after it had made its state, and no more, is begun anew."""
     StateStore(tmp_path / "state").close()
