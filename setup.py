@@ -13,6 +13,7 @@ SANITIZE = os.environ.get("M3_SANITIZE")
 MODULES = (
     "_parking",
     "_edge",
+    "_budget",
     "_queue",
     "_records",
     "_tokens",

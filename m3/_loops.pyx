@@ -176,6 +176,8 @@ def serve(BoundedQueue inbox, Step first, Tally tally, Switch aborting):
                 break
             continue
         value = m3_own(item)
+        if inbox.budget is not None:
+            value = inbox.budget.unpack(value)
         if mark != NULL:
             token = <Token> mark
             Py_DECREF(token)
@@ -207,6 +209,8 @@ def serve_ordered(
                 break
             continue
         value = m3_own(item)
+        if inbox.budget is not None:
+            value = inbox.budget.unpack(value)
         if mark != NULL:
             token = <Token> mark
             Py_DECREF(token)
@@ -306,6 +310,8 @@ def take(BoundedQueue inbox):
         if inbox.wait_to_get(INFINITY) == CLOSED:
             raise ShutDown
     value = m3_own(item)
+    if inbox.budget is not None:
+        value = inbox.budget.unpack(value)
     token = None
     if mark != NULL:
         token = m3_own(mark)
@@ -353,7 +359,7 @@ def wake(BoundedQueue inbox, Tally tally, Switch aborting):
 
 def discard(BoundedQueue queue, Tally tally):
     """Close *queue*, empty it and settle what it held as abandoned."""
-    queue.close()
+    close(queue)
     for _, token in queue.discard():
         settle(token, ABANDONED, tally)
 
@@ -361,3 +367,5 @@ def discard(BoundedQueue queue, Tally tally):
 def close(BoundedQueue queue):
     """Close *queue*: producers are refused, consumers take what is left."""
     queue.close()
+    if queue.budget is not None:
+        queue.budget.wake()

@@ -1,5 +1,6 @@
 from cpython.object cimport PyObject
 
+from m3._budget cimport Budget
 from m3._edge cimport BLOCKED, CLOSED, DONE, Edge, Outcome, offer_room
 from m3._parking cimport ParkingLot
 from m3._sync cimport (
@@ -25,6 +26,7 @@ cdef class BoundedQueue(Edge):
     cdef size_t mask
     cdef ParkingLot joiners
     cdef m3_size tasks_done
+    cdef public Budget budget
 
     cdef int put_slowly(self, object item, object block, object timeout) except -1
     cdef object get_slowly(self, object block, object timeout)

@@ -4,6 +4,7 @@ from typing import Any, Generic, TypeVar
 
 from typing_extensions import disjoint_base
 
+from m3._budget import Budget
 from m3._edge import Edge
 from m3._edge import Producer as Producer
 from m3._edge import QueueStatistics as QueueStatistics
@@ -22,6 +23,7 @@ class BoundedQueue(Edge, Generic[_T]):
         stretch: int = 0,
         naps: float = 0,
     ) -> None: ...
+    budget: Budget | None
     @classmethod
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     @property

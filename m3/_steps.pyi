@@ -83,7 +83,9 @@ class Deliver(Step): ...
 
 @disjoint_base
 class Send(Step):
-    def __init__(self, tally: Tally, queue: BoundedQueue[Any]) -> None: ...
+    def __init__(
+        self, tally: Tally, queue: BoundedQueue[Any], policy: _Policy | None = None
+    ) -> None: ...
 
 @disjoint_base
 class Broadcast(Step):

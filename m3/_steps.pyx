@@ -23,6 +23,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_XDECREF
 from libc.math cimport INFINITY
 
+from m3._budget cimport Sized, size_of
 from m3._queue cimport CLOSED, DONE, BoundedQueue, Outcome, try_put
 from m3._sync cimport m3_load, m3_own
 from m3._tokens cimport (
@@ -629,13 +630,6 @@ cdef int settle_all(object tokens, int outcome, Tally tally) except -1:
     return 0
 
 
-cdef Py_ssize_t size_of(object item) except -1:
-    """Return the bytes of *item* as :class:`m3.Batch` counts them."""
-    if isinstance(item, (bytes, bytearray, str)):
-        return len(item)
-    return getattr(item, "nbytes", 0)
-
-
 cdef class Deliver(Step):
     """The end of a pipeline without a backend: the result is discarded."""
 
@@ -649,15 +643,38 @@ cdef class Send(Step):
 
     cdef BoundedQueue queue
 
-    def __init__(self, Tally tally, BoundedQueue queue):
-        super().__init__(tally)
+    def __init__(self, Tally tally, BoundedQueue queue, policy=None):
+        super().__init__(tally, None, policy)
         self.queue = queue
 
     cdef int push(self, object item, Token token) except -1:
         cdef PyObject* mark = NULL if token is None else <PyObject*> token
+        if self.queue.budget is not None:
+            return self.push_sized(item, token, mark)
         if try_put(self.queue, <PyObject*> item, mark) == DONE:
             return 0
         return self.wait_and_put(item, token, mark)
+
+    cdef int push_sized(self, object item, Token token, PyObject* mark) except -1:
+        """Put an item into a queue that counts bytes, too."""
+        cdef Sized sized
+        try:
+            sized = self.queue.budget.pack(item)
+        except BaseException as error:
+            return self.fail(error, item, token)
+        cdef double began = monotonic()
+        cdef bint has_room = False
+        try:
+            has_room = self.queue.budget.await_room(sized.size, self.queue)
+        finally:
+            self.tally.wait_out += <double> monotonic() - began
+            if not has_room:
+                settle(token, ABANDONED, self.tally)
+        if not has_room:
+            raise Aborted
+        if try_put(self.queue, <PyObject*> sized, mark) == DONE:
+            return 0
+        return self.wait_and_put(sized, token, mark)
 
     cdef int wait_and_put(self, object item, Token token, PyObject* mark) except -1:
         cdef double began = monotonic()
@@ -673,7 +690,8 @@ cdef class Send(Step):
         return 0
 
     def has_room(self):
-        return not self.queue.full()
+        # An item's size is not known before, and it may have to wait for it.
+        return self.queue.budget is None and not self.queue.full()
 
 
 cdef class Broadcast(Step):

@@ -19,6 +19,7 @@ FLOORS = (
         "_sync",
         "_parking",
         "_edge",
+        "_budget",
         "_queue",
         "_records",
         "_tokens",

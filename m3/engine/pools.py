@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from m3._budget import Budget
 from m3._order import Sequencer
 from m3._parking import Switch
 from m3._queue import BoundedQueue
@@ -100,7 +101,8 @@ def lay_out(plan: Plan, runtime: Runtime, *, collect: bool, aborting: Switch) ->
 
 def inbox_of(spec: StageSpec, runtime: Runtime) -> BoundedQueue[Any]:
     """Return the queue in front of a stage, with naps if the stage has one worker for it."""
-    return runtime.queue(spec.queue_size, naps=spec.workers == 1)
+    budget = None if spec.queue_bytes is None else Budget(spec.queue_bytes, spec.sizeof)
+    return runtime.queue(spec.queue_size, naps=spec.workers == 1, budget=budget)
 
 
 def reorders(spec: StageSpec) -> bool:

@@ -201,7 +201,7 @@ class Work:
 
     def _branch(self, branch: Branch) -> Step:
         if isinstance(branch, BoundedQueue):
-            return Send(self.tally, branch)
+            return Send(self.tally, branch, self._judge(self._pool.head))
         return self._step(branch, None)
 
     def _step(self, spec: StageSpec, following: Step | None) -> Step:
