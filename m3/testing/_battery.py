@@ -3,12 +3,15 @@
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from m3.engine.report import Report
 from m3.testing._around import nothing
 from m3.testing._checks import differ
 from m3.testing._killing import Countdown, Tell, run_in_child, spread
+from m3.testing._scenarios import run_to
 
 __all__ = ("Battery",)
 
@@ -31,6 +34,9 @@ class Battery:
 
     outlives_the_process = True
     """Whether the input or the sink is still there when the process was killed."""
+
+    patience = 20.0
+    """Seconds after which a run that should have ended is said to hang."""
 
     folder: Path
     exit_stack: ExitStack
@@ -68,6 +74,10 @@ class Battery:
         """Return the options of a pipeline that keeps it, with many checkpoints."""
         return {"state": self.state, "checkpoint_interval": INTERVAL}
 
+    def _run_to(self, ending: str, source: Any, sink: Any, **options: Any) -> Report:
+        """Run a pipeline to one of the endings there are; see :func:`run_to`."""
+        return run_to(ending, source, sink, patience=self.patience, **options)
+
     # -- runs that are killed, and gone on with
 
     def _live(self, point: Callable[..., object], tell: Tell) -> None:
@@ -89,7 +99,7 @@ class Battery:
     def _kill_twice(self, wanted: list[str], *, exactly: bool) -> None:
         """Do the same, with a second kill in the run that goes on after the first."""
         total = self._count_points()
-        for point in spread(total // 2, KILLS // 2):
+        for point in spread(total * 3 // 4, KILLS // 2):
             self.start_over()
             self._kill(total // 2)
             self._kill(point)
@@ -104,7 +114,7 @@ class Battery:
         return countdown.passed
 
     def _kill(self, point: int) -> None:
-        self._note(run_in_child(lambda tell: self._live(Countdown(point), tell)))
+        self._note(run_in_child(partial(self._live, Countdown(point)), patience=self.patience))
 
     def _note(self, acknowledged: list[str]) -> None:
         """Take note of items that must not be delivered again from now on."""

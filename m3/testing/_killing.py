@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 from unittest import SkipTest
 
 from m3.testing._around import around
-from m3.testing._checks import PATIENCE
 
 __all__ = ("Countdown", "Tell", "run_in_child", "spread", "with_points")
 
@@ -77,12 +76,13 @@ def spread(total: int, most: int) -> list[int]:
     return sorted({number * total // most for number in range(most)})
 
 
-def run_in_child(action: Callable[[Tell], object]) -> list[str]:
+def run_in_child(action: Callable[[Tell], object], *, patience: float) -> list[str]:
     """
     Run *action* in a process of its own, and return what it has told until it ended.
 
     Args:
         action: gets a function that takes lines to be told.
+        patience: seconds that it may take.
 
     Raises:
         AssertionError: it raised, or did not end.
@@ -98,7 +98,7 @@ def run_in_child(action: Callable[[Tell], object]) -> list[str]:
         _be_child(action, sender)
     os.close(sender)
     try:
-        told = _receive(receiver)
+        told = _receive(receiver, patience)
     finally:
         os.close(receiver)
         os.kill(child, signal.SIGKILL)  # it may hang, and has not been waited for
@@ -121,14 +121,14 @@ def _be_child(action: Callable[[Tell], object], sender: int) -> NoReturn:
         os._exit(0)
 
 
-def _receive(receiver: int) -> list[str]:
+def _receive(receiver: int, patience: float) -> list[str]:
     """Return what the child tells until its end of the pipe is closed."""
     received = b""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + patience
     while select.select([receiver], [], [], max(0.0, until - time.monotonic()))[0]:
         block = os.read(receiver, 65536)
         if not block:
             *lines, _ = received.decode().split("\0")
             return lines
         received += block
-    raise AssertionError(f"a run did not end within {PATIENCE} seconds")
+    raise AssertionError(f"a run did not end within {patience} seconds")

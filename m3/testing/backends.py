@@ -15,7 +15,7 @@ from m3.testing._checks import differ, not_given, same
 from m3.testing._driving import commit, give, writing
 from m3.testing._killing import Tell, spread, with_points
 from m3.testing._pacing import GROUP, Paced
-from m3.testing._scenarios import check_nothing_is_left, run_to
+from m3.testing._scenarios import check_nothing_is_left
 from m3.testing.memory import MemorySource
 
 __all__ = ("BackendBattery",)
@@ -177,7 +177,7 @@ class BackendBattery(Battery):
             for number in spread(len(items), PLACES):
                 self.start_over()
                 before = sorted(self.folder.rglob("*"))
-                run_to(ending, items, self.make(), at=number)
+                self._run_to(ending, items, self.make(), at=number)
                 what = f"a run that ended by {ending!r} at item {number}"
                 if self.is_whole:
                     same(sorted(self.folder.rglob("*")), before, f"the folder after {what}")
@@ -190,7 +190,7 @@ class BackendBattery(Battery):
         items = self.items()
         for number in spread(len(items), PLACES):
             self.start_over()
-            report = run_to("stop", items, self.make(), at=number)
+            report = self._run_to("stop", items, self.make(), at=number)
             self._check(items[: report.delivered], f"a run that was stopped at item {number}")
 
     def test_a_finished_run_is_gone_on_with_by_doing_nothing(self) -> None:
@@ -206,10 +206,8 @@ class BackendBattery(Battery):
         for ending in ("stop", "abandon", "fail"):
             for number in spread(len(self.items()), PLACES):
                 self.start_over()
-                acknowledged: list[str] = []
-                source = self._source(acknowledged.append)
-                run_to(ending, source, self.make(), at=number, **self._with_state())
-                self._note(acknowledged)
+                source = self._source(nothing)
+                self._run_to(ending, source, self.make(), at=number, **self._with_state())
                 self._live(nothing, nothing)
                 what = f"after a run that ended by {ending!r} at item {number}"
                 self._check_delivered(self._wanted(), what, exactly=exactly)
@@ -229,7 +227,7 @@ class BackendBattery(Battery):
 
         def scenario(ending: str) -> None:
             self.start_over()
-            run_to(ending, self.items(), self.make(), at=len(self.items()) // 2)
+            self._run_to(ending, self.items(), self.make(), at=len(self.items()) // 2)
             self.exit_stack.close()
 
         check_nothing_is_left(scenario)
