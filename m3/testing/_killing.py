@@ -13,12 +13,13 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 from unittest import SkipTest
 
 from m3.testing._around import around
 
-__all__ = ("Countdown", "Tell", "run_in_child", "spread", "with_points")
+__all__ = ("Point", "Points", "Tell", "run_in_child", "spread", "with_points")
 
 Tell = Callable[[str], object]
 """Takes a line that the process that was started has to tell."""
@@ -38,36 +39,53 @@ POINTS = (
 """The methods of a backend; before and after each call is a point to be killed at."""
 
 
-class Countdown:
+class Point(NamedTuple):
+    """Something that happens in a run, at which it can be killed."""
+
+    name: str
+    """What happens."""
+    number: int
+    """How often it has happened before."""
+
+    def __str__(self) -> str:
+        return f"{self.name} number {self.number}"
+
+
+class Points:
     """
     Counts the points that a run passes, and kills the process at one.
 
     Args:
-        fatal: the number of that point, from 0; -1 for none.
-
-    Attributes:
-        passed: how many there were.
+        fatal: that one; None for none.
     """
 
-    def __init__(self, fatal: int = -1) -> None:
-        self.passed = 0
+    def __init__(self, fatal: Point | None = None) -> None:
         self._fatal = fatal
+        self._passed: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, *_: Any) -> None:
+    def __call__(self, name: str) -> None:
         with self._lock:
-            number = self.passed
-            self.passed += 1
-        if number == self._fatal:
+            number = self._passed[name] = self._passed.get(name, -1) + 1
+        if Point(name, number) == self._fatal:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def some(self, most: int) -> list[Point]:
+        """Return *most* points of each name, spread over the run; the first of each is in it."""
+        return [
+            Point(name, number)
+            for name, last in self._passed.items()
+            for number in spread(last + 1, most)
+        ]
 
-def with_points(backend: Any, point: Callable[..., object]) -> Any:
+
+def with_points(backend: Any, point: Callable[[str], object]) -> Any:
     """Return *backend*, which from now on calls *point* before and after each of its methods."""
     for name in POINTS:
         method = getattr(backend, name, None)
         if callable(method):
-            setattr(backend, name, around(method, point, point))
+            before, after = partial(point, f"before {name}"), partial(point, f"after {name}")
+            setattr(backend, name, around(method, lambda *_, before=before: before(), after))
     return backend
 
 

@@ -276,7 +276,7 @@ class BackendBattery(Battery):
     def _source(self, tell: Tell) -> Paced:
         return Paced(MemorySource(self.items()), acked=lambda item: tell(repr(item)))
 
-    def _live(self, point: Callable[..., object], tell: Tell) -> None:
+    def _live(self, point: Callable[[str], object], tell: Tell) -> None:
         backend = with_points(self.make(), point)
         options = {"batch": Batch(count=GROUP)} if _takes_batches(backend) else {}
         pipeline = Pipeline(self._source(tell), **self._with_state())

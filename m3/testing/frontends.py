@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -289,9 +290,9 @@ class FrontendBattery(Battery):
         return resumes(frontend)
 
     def _paced(
-        self, point: Callable[[], object] = nothing, acked: Callable[[Any], object] = nothing
+        self, before: Callable[[], object] = nothing, acked: Callable[[Any], object] = nothing
     ) -> Paced:
-        return Paced(self.make(), before=point, acked=acked)
+        return Paced(self.make(), before=before, acked=acked)
 
     def _run(self, sink: Any, source: Frontend[Any] | None = None) -> None:
         """Run all the input into *sink*, with the state of the scenario."""
@@ -314,8 +315,8 @@ class FrontendBattery(Battery):
     def _journal(self) -> Path:
         return self.state.with_suffix(".journal")
 
-    def _live(self, point: Callable[..., object], tell: Tell) -> None:
-        source = self._paced(point, lambda value: tell(repr(value)))
+    def _live(self, point: Callable[[str], object], tell: Tell) -> None:
+        source = self._paced(partial(point, "before an item"), lambda value: tell(repr(value)))
         options = self._with_state() if source.can_resume else {}
         journal = with_points(Journal(self._journal), point)
         Pipeline(source, on_error="skip", **options).backend(journal, name="sink").run()
