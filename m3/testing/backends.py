@@ -1,6 +1,7 @@
 """The battery for backends."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
@@ -40,7 +41,7 @@ class BackendBattery(Battery):
     """
     Whether, without state, its output appears as a whole when a run has ended well.
 
-    When the run fails, ``folder`` is as it was before.
+    When the run fails, the files in ``folder`` are those that were there before.
     """
 
     # -- what is tested
@@ -80,7 +81,9 @@ class BackendBattery(Battery):
     def test_no_batch_is_empty(self) -> None:
         """What takes batches gets none without items, with state and without."""
         sizes: list[int] = []
-        for options in ({}, self._with_state()):
+        for keeps_state in (False, True):
+            self.start_over()
+            options = self._with_state() if keeps_state else {}
             backend = self.make()
             if not _takes_batches(backend):
                 raise SkipTest("the backend takes no batches")
@@ -176,11 +179,11 @@ class BackendBattery(Battery):
         for ending in ("abandon", "fail"):
             for number in spread(len(items), PLACES):
                 self.start_over()
-                before = sorted(self.folder.rglob("*"))
+                before = self._files()
                 self._run_to(ending, items, self.make(), at=number)
                 what = f"a run that ended by {ending!r} at item {number}"
                 if self.is_whole:
-                    same(sorted(self.folder.rglob("*")), before, f"the folder after {what}")
+                    same(self._files(), before, f"the files after {what}")
                 else:
                     found = self.read_back()
                     self._check([item for item in items if item in found], what)
@@ -290,6 +293,9 @@ class BackendBattery(Battery):
 
     def _in_order(self, texts: Iterable[str]) -> list[str]:
         return list(texts) if self.keeps_order else sorted(texts)
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.folder.rglob("*") if not path.is_dir())
 
     def _check(self, wanted: list[Any], what: str) -> None:
         differ(self.read_back(), wanted, what, in_order=self.keeps_order)
