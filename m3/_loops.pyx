@@ -223,7 +223,7 @@ def serve_ordered(
         if m3_is_wanted():
             do_pending()
     while first.retry_due() != INFINITY and not m3_load(&aborting.state):
-        first.waiting.sleep(first.retry_due())
+        first.waiting.sleep(first.retry_due(), &tally.is_asked)
         attend_ordered(first, tally, sequencer, collected, after)
 
 
@@ -335,7 +335,7 @@ def end(Step first, Tally tally, Switch aborting):
         attend(first, tally)
         if tally.due == INFINITY:
             break
-        pause.sleep(tally.due)
+        pause.sleep(tally.due, &tally.is_asked)
     if m3_load(&aborting.state):
         first.abandon()
 

@@ -187,7 +187,7 @@ cdef class Step:
                     raise Aborted
                 attempt = self.waiting.take_due()
                 if attempt is None:
-                    self.waiting.sleep(self.waiting.due())
+                    self.waiting.sleep(self.waiting.due(), NULL)
                 else:
                     self.retry(attempt)
         finally:

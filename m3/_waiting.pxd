@@ -1,5 +1,5 @@
 from m3._parking cimport Switch
-from m3._sync cimport m3_mutex
+from m3._sync cimport m3_mutex, m3_size
 
 
 cdef class Attempt:
@@ -20,7 +20,7 @@ cdef class Waiting:
     cdef int add(self, Attempt attempt, double due) except -1
     cdef double due(self) except? -1
     cdef Attempt take_due(self)
-    cdef int sleep(self, double until) except -1
+    cdef int sleep(self, double until, m3_size* asked) except -1
 
 
 cdef class Watch:

@@ -15,7 +15,7 @@ from time import monotonic
 from libc.math cimport INFINITY
 
 from m3._parking cimport Switch, Waiter
-from m3._sync cimport m3_load, m3_lock, m3_mutex_init, m3_unlock
+from m3._sync cimport m3_load, m3_lock, m3_mutex_init, m3_size, m3_unlock
 
 
 cdef class Attempt:
@@ -80,13 +80,18 @@ cdef class Waiting:
         self.heap = []
         return attempts
 
-    cdef int sleep(self, double until) except -1:
-        """Wait until then, the end of the run, or until something may want a look."""
+    cdef int sleep(self, double until, m3_size* asked) except -1:
+        """
+        Wait until then, the end of the run, or until something may want a look.
+
+        If *asked* is not NULL, whoever sets it unparks all who wait for the end
+        of the run afterwards.
+        """
         cdef Waiter waiter
         if m3_load(&self.aborting.state):
             return 0
         self.aborting.lot.enlist(&waiter, 0)
-        if m3_load(&self.aborting.state):
+        if m3_load(&self.aborting.state) or (asked != NULL and m3_load(asked)):
             self.aborting.lot.delist(&waiter)
         else:
             self.aborting.lot.park(&waiter, until)

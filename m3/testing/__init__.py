@@ -1,13 +1,9 @@
 """
 What users of m3 need to test their stages, and to prove their connectors right.
 
-``memory`` has a source and a sink for tests of pipelines, ``faults`` has what goes
-wrong at chosen items.  ``frontends`` and ``backends`` have the batteries: classes
-of tests to derive from, for pytest, which is not imported here.  What these share
-is in the modules whose names begin with an underscore: ``_battery`` (folders,
-leaks, messages), ``_driving`` (calls of a stage without an engine), ``_pacing``
-(a source that waits for its checkpoints), ``_killing`` (runs that are killed),
-``_around`` (code put around a stage's own).
+``memory`` has a source and a sink for tests of pipelines, ``faults`` what goes
+wrong at chosen items, ``frontends`` and ``backends`` the batteries: classes of
+tests to derive from, for pytest, which is not imported here.
 """
 
 from m3.testing.backends import BackendBattery as BackendBattery

@@ -3,20 +3,23 @@
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from m3.engine.report import Report
 from m3.testing._around import nothing
 from m3.testing._checks import differ
-from m3.testing._killing import Countdown, Tell, run_in_child, spread
+from m3.testing._killing import Point, Points, Tell, run_in_child
+from m3.testing._scenarios import run_to
 
 __all__ = ("Battery",)
 
 INTERVAL = 0.001
 """Seconds between two checkpoints."""
 
-KILLS = 12
-"""In so many places, spread over a run, a test kills it."""
+KILLS = 2
+"""At so many calls of each method, spread over a run, a test kills it."""
 
 
 class Battery:
@@ -31,6 +34,9 @@ class Battery:
 
     outlives_the_process = True
     """Whether the input or the sink is still there when the process was killed."""
+
+    patience = 20.0
+    """Seconds after which a run that should have ended is said to hang."""
 
     folder: Path
     exit_stack: ExitStack
@@ -68,10 +74,14 @@ class Battery:
         """Return the options of a pipeline that keeps it, with many checkpoints."""
         return {"state": self.state, "checkpoint_interval": INTERVAL}
 
+    def _run_to(self, ending: str, source: Any, sink: Any, **options: Any) -> Report:
+        """Run a pipeline to one of the endings there are; see :func:`run_to`."""
+        return run_to(ending, source, sink, patience=self.patience, **options)
+
     # -- runs that are killed, and gone on with
 
-    def _live(self, point: Callable[..., object], tell: Tell) -> None:
-        """Run the pipeline to its end; call *point* all the time; tell what is acknowledged."""
+    def _live(self, point: Callable[[str], object], tell: Tell) -> None:
+        """Run the pipeline to its end; tell *point* what happens, and what is acknowledged."""
         raise NotImplementedError
 
     def _delivered(self) -> list[str]:
@@ -79,32 +89,33 @@ class Battery:
         raise NotImplementedError
 
     def _kill_everywhere(self, wanted: list[str], *, exactly: bool) -> None:
-        """Kill a run, in one place after the other, go on, and check what was delivered."""
-        for point in spread(self._count_points(), KILLS):
+        """Kill a run, at one point after the other, go on, and check what was delivered."""
+        for point in self._points(KILLS):
             self.start_over()
             self._kill(point)
             self._live(nothing, nothing)
-            self._check_delivered(wanted, f"killed at point {point}", exactly=exactly)
+            self._check_delivered(wanted, f"killed {point}", exactly=exactly)
 
     def _kill_twice(self, wanted: list[str], *, exactly: bool) -> None:
-        """Do the same, with a second kill in the run that goes on after the first."""
-        total = self._count_points()
-        for point in spread(total // 2, KILLS // 2):
+        """Do the same in runs that go on after they were killed once."""
+        points = self._points(KILLS)
+        first = max(points, key=lambda point: point.number)
+        for point in self._points(1):
             self.start_over()
-            self._kill(total // 2)
+            self._kill(first)
             self._kill(point)
             self._live(nothing, nothing)
-            what = f"killed at point {total // 2}, and then at {point}"
-            self._check_delivered(wanted, what, exactly=exactly)
+            self._check_delivered(wanted, f"killed {first}, then {point}", exactly=exactly)
 
-    def _count_points(self) -> int:
-        """Return how many points a run has that is not killed."""
-        countdown = Countdown()
-        self._live(countdown, nothing)
-        return countdown.passed
+    def _points(self, most: int) -> list[Point]:
+        """Return the points of a run that is not killed, *most* of each kind."""
+        points = Points()
+        self._live(points, nothing)
+        return points.some(most)
 
-    def _kill(self, point: int) -> None:
-        self._note(run_in_child(lambda tell: self._live(Countdown(point), tell)))
+    def _kill(self, point: Point) -> None:
+        live = partial(self._live, Points(point))
+        self._note(run_in_child(live, patience=self.patience))
 
     def _note(self, acknowledged: list[str]) -> None:
         """Take note of items that must not be delivered again from now on."""

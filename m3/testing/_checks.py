@@ -10,10 +10,7 @@ from unittest import SkipTest
 
 from m3.errors import abridged
 
-__all__ = ("PATIENCE", "differ", "not_given", "same", "what_is_open")
-
-PATIENCE = 30.0
-"""Seconds after which something that should end is said to hang."""
+__all__ = ("differ", "not_given", "same", "what_is_open")
 
 
 def not_given(hook: str) -> NoReturn:

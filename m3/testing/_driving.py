@@ -8,9 +8,10 @@ from typing import Any
 from m3._plain import dumps, loads
 from m3.engine.delivery import can_go_back, is_transactional, resumes
 from m3.engine.shape import entry_point, iterate
+from m3.errors import abridged
 from m3.stages import Backend, Failure, Frontend, Item
 
-__all__ = ("commit", "give", "produced", "reading", "round_trip", "writing")
+__all__ = ("commit", "each_of", "give", "produced", "reading", "round_trip", "writing")
 
 KEY = "battery"
 """Under which a transactional backend keeps its checkpoint."""
@@ -37,14 +38,19 @@ def reading(frontend: Frontend[Any], checkpoint: Any = None) -> Iterator[Iterato
 
 def produced(frontend: Frontend[Any]) -> Generator[Any]:
     """Yield what *frontend* produces; it must have positions."""
-    things = iterate(frontend)
-    for thing in _driven(things) if isinstance(things, AsyncIterator) else things:
+    for thing in each_of(frontend):
         if not isinstance(thing, Item | Failure) or thing.position is None:
             raise AssertionError(
-                f"wants_positions is set, and {thing!r} was yielded without a position: "
+                f"wants_positions is set, and {abridged(thing)} was yielded without a position: "
                 "it must be an Item(value, position)"
             )
         yield thing
+
+
+def each_of(frontend: Frontend[Any]) -> Iterator[Any]:
+    """Return an iterator over what *frontend* produces, also with an ``async`` one."""
+    things = iterate(frontend)
+    return _driven(things) if isinstance(things, AsyncIterator) else things
 
 
 def _driven(things: AsyncIterator[Any]) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from m3.engine.report import Report
 from m3.errors import PipelineError, StageError
 from m3.pipeline import Pipeline
 from m3.stages import Backend, Transport
-from m3.testing._checks import PATIENCE, what_is_open
+from m3.testing._checks import what_is_open
 
 __all__ = ("ENDINGS", "Broken", "Interruption", "check_nothing_is_left", "run_to")
 
@@ -51,7 +51,9 @@ class Interrupter(Transport[Any, Any]):
         raise Interruption(f"item number {self._at}, on purpose")
 
 
-def run_to(ending: str, source: Any, sink: Any, *, at: int, **options: Any) -> Report:
+def run_to(
+    ending: str, source: Any, sink: Any, *, at: int, patience: float, **options: Any
+) -> Report:
     """
     Run a pipeline that ends in one of the :data:`ENDINGS`; return its report.
 
@@ -60,10 +62,12 @@ def run_to(ending: str, source: Any, sink: Any, *, at: int, **options: Any) -> R
         source: the frontend.
         sink: the backend.
         at: at the item with this number, from 0.
+        patience: seconds that it may take.
         options: of the pipeline.
     """
     interrupter = Interrupter(ending, at)
-    pipeline = Pipeline(source, **options).transport(interrupter).backend(sink, name="sink")
+    pipeline = Pipeline(source, **options)
+    pipeline.transport(interrupter, queue_size=1).backend(sink, name="sink", queue_size=1)
     if ending == "setup":
         pipeline.backend(Broken)
     engine = pipeline.engine()
@@ -71,7 +75,7 @@ def run_to(ending: str, source: Any, sink: Any, *, at: int, **options: Any) -> R
     expected = (StageError, PipelineError) if ending in ("fail", "setup") else ()
     with suppress(*expected):
         engine.start(block=False)
-        engine.wait(PATIENCE)
+        engine.wait(patience)
     others = [each for each in engine.report().errors if not is_on_purpose(each)]
     if others:
         raise others[0]

@@ -1,6 +1,7 @@
 """The battery for backends."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
@@ -15,7 +16,7 @@ from m3.testing._checks import differ, not_given, same
 from m3.testing._driving import commit, give, writing
 from m3.testing._killing import Tell, spread, with_points
 from m3.testing._pacing import GROUP, Paced
-from m3.testing._scenarios import check_nothing_is_left, run_to
+from m3.testing._scenarios import check_nothing_is_left
 from m3.testing.memory import MemorySource
 
 __all__ = ("BackendBattery",)
@@ -40,7 +41,7 @@ class BackendBattery(Battery):
     """
     Whether, without state, its output appears as a whole when a run has ended well.
 
-    When the run fails, ``folder`` is as it was before.
+    When the run fails, the files in ``folder`` are those that were there before.
     """
 
     # -- what is tested
@@ -78,9 +79,11 @@ class BackendBattery(Battery):
         self._check([], "a run without items")
 
     def test_no_batch_is_empty(self) -> None:
-        """What takes batches gets none without items, with state and without."""
+        """What takes batches gets none without items, without state and with it."""
         sizes: list[int] = []
-        for options in ({}, self._with_state()):
+        for keeps_state in (False, can_go_back(self.make())):
+            self.start_over()
+            options = self._with_state() if keeps_state else {}
             backend = self.make()
             if not _takes_batches(backend):
                 raise SkipTest("the backend takes no batches")
@@ -176,11 +179,11 @@ class BackendBattery(Battery):
         for ending in ("abandon", "fail"):
             for number in spread(len(items), PLACES):
                 self.start_over()
-                before = sorted(self.folder.rglob("*"))
-                run_to(ending, items, self.make(), at=number)
+                before = self._files()
+                self._run_to(ending, items, self.make(), at=number)
                 what = f"a run that ended by {ending!r} at item {number}"
                 if self.is_whole:
-                    same(sorted(self.folder.rglob("*")), before, f"the folder after {what}")
+                    same(self._files(), before, f"the files after {what}")
                 else:
                     found = self.read_back()
                     self._check([item for item in items if item in found], what)
@@ -190,7 +193,7 @@ class BackendBattery(Battery):
         items = self.items()
         for number in spread(len(items), PLACES):
             self.start_over()
-            report = run_to("stop", items, self.make(), at=number)
+            report = self._run_to("stop", items, self.make(), at=number)
             self._check(items[: report.delivered], f"a run that was stopped at item {number}")
 
     def test_a_finished_run_is_gone_on_with_by_doing_nothing(self) -> None:
@@ -206,10 +209,8 @@ class BackendBattery(Battery):
         for ending in ("stop", "abandon", "fail"):
             for number in spread(len(self.items()), PLACES):
                 self.start_over()
-                acknowledged: list[str] = []
-                source = self._source(acknowledged.append)
-                run_to(ending, source, self.make(), at=number, **self._with_state())
-                self._note(acknowledged)
+                source = self._source(nothing)
+                self._run_to(ending, source, self.make(), at=number, **self._with_state())
                 self._live(nothing, nothing)
                 what = f"after a run that ended by {ending!r} at item {number}"
                 self._check_delivered(self._wanted(), what, exactly=exactly)
@@ -229,7 +230,7 @@ class BackendBattery(Battery):
 
         def scenario(ending: str) -> None:
             self.start_over()
-            run_to(ending, self.items(), self.make(), at=len(self.items()) // 2)
+            self._run_to(ending, self.items(), self.make(), at=len(self.items()) // 2)
             self.exit_stack.close()
 
         check_nothing_is_left(scenario)
@@ -278,7 +279,7 @@ class BackendBattery(Battery):
     def _source(self, tell: Tell) -> Paced:
         return Paced(MemorySource(self.items()), acked=lambda item: tell(repr(item)))
 
-    def _live(self, point: Callable[..., object], tell: Tell) -> None:
+    def _live(self, point: Callable[[str], object], tell: Tell) -> None:
         backend = with_points(self.make(), point)
         options = {"batch": Batch(count=GROUP)} if _takes_batches(backend) else {}
         pipeline = Pipeline(self._source(tell), **self._with_state())
@@ -292,6 +293,9 @@ class BackendBattery(Battery):
 
     def _in_order(self, texts: Iterable[str]) -> list[str]:
         return list(texts) if self.keeps_order else sorted(texts)
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.folder.rglob("*") if not path.is_dir())
 
     def _check(self, wanted: list[Any], what: str) -> None:
         differ(self.read_back(), wanted, what, in_order=self.keeps_order)

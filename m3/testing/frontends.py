@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from m3.pipeline import Pipeline
 from m3.stages import Frontend
 from m3.testing._around import nothing
 from m3.testing._battery import Battery
-from m3.testing._checks import PATIENCE, differ, not_given, same
-from m3.testing._driving import produced, reading
+from m3.testing._checks import differ, not_given, same
+from m3.testing._driving import each_of, reading
 from m3.testing._journal import Journal, journal_in
 from m3.testing._killing import Tell, spread, with_points
 from m3.testing._pacing import Paced
-from m3.testing._scenarios import check_nothing_is_left, run_to
+from m3.testing._scenarios import check_nothing_is_left
 from m3.testing.faults import Raises, faulty
 from m3.testing.memory import MemorySink
 
@@ -169,7 +170,7 @@ class FrontendBattery(Battery):
                 self.start_over()
                 sink = MemorySink()
                 options = {"on_error": "skip", **self._with_state()}
-                run_to(ending, self._paced(), sink, at=number, **options)
+                self._run_to(ending, self._paced(), sink, at=number, **options)
                 self._run(sink, self._paced())
                 what = f"after a run that ended by {ending!r} at item {number}"
                 differ(sink.items, expected, what)
@@ -225,7 +226,7 @@ class FrontendBattery(Battery):
         for number in spread(len(self.expected()), PLACES):
             self.start_over()
             sink = MemorySink()
-            run_to("stop", self.make(), sink, at=number, on_error="skip")
+            self._run_to("stop", self.make(), sink, at=number, on_error="skip")
             differ(sink.items, self.expected()[: len(sink.items)], "a run that was stopped")
 
     def test_a_stop_wakes_it_from_waiting(self) -> None:
@@ -236,10 +237,10 @@ class FrontendBattery(Battery):
         engine = Pipeline(frontend).backend(lambda _: have_come.release()).engine()
         engine.start(block=False)
         for number in range(len(expected)):
-            if not have_come.acquire(timeout=PATIENCE):
+            if not have_come.acquire(timeout=self.patience):
                 engine.abandon()
                 raise AssertionError(f"{number} items came and no more: one that is there waits")
-        report = engine.stop(timeout=PATIENCE / 6)
+        report = engine.stop(timeout=self.patience)
         if report.hung:
             raise AssertionError("stop() did not wake produce(), which waits for input")
         same(report.delivered, len(expected), "the number of items")
@@ -247,12 +248,11 @@ class FrontendBattery(Battery):
     def test_a_stop_may_come_early(self) -> None:
         """``stop`` after ``setup`` and before the first item: ``produce`` does not wait."""
         frontend = self.make_blocked()
-        frontend.wants_positions = True
         frontend.setup()
         frontend.stop()
-        thread = threading.Thread(target=lambda: list(produced(frontend)), daemon=True)
+        thread = threading.Thread(target=lambda: list(each_of(frontend)), daemon=True)
         thread.start()
-        thread.join(PATIENCE / 6)
+        thread.join(self.patience)
         if thread.is_alive():
             raise AssertionError("stop() before produce() was forgotten: produce() waits for input")
         frontend.cleanup()
@@ -263,7 +263,7 @@ class FrontendBattery(Battery):
         def scenario(ending: str) -> None:
             self.start_over()
             middle = len(self.expected()) // 2
-            run_to(ending, self.make(), MemorySink(), at=middle, on_error="skip")
+            self._run_to(ending, self.make(), MemorySink(), at=middle, on_error="skip")
             self.exit_stack.close()
 
         check_nothing_is_left(scenario)
@@ -290,9 +290,9 @@ class FrontendBattery(Battery):
         return resumes(frontend)
 
     def _paced(
-        self, point: Callable[[], object] = nothing, acked: Callable[[Any], object] = nothing
+        self, before: Callable[[], object] = nothing, acked: Callable[[Any], object] = nothing
     ) -> Paced:
-        return Paced(self.make(), before=point, acked=acked)
+        return Paced(self.make(), before=before, acked=acked)
 
     def _run(self, sink: Any, source: Frontend[Any] | None = None) -> None:
         """Run all the input into *sink*, with the state of the scenario."""
@@ -315,8 +315,8 @@ class FrontendBattery(Battery):
     def _journal(self) -> Path:
         return self.state.with_suffix(".journal")
 
-    def _live(self, point: Callable[..., object], tell: Tell) -> None:
-        source = self._paced(point, lambda value: tell(repr(value)))
+    def _live(self, point: Callable[[str], object], tell: Tell) -> None:
+        source = self._paced(partial(point, "before an item"), lambda value: tell(repr(value)))
         options = self._with_state() if source.can_resume else {}
         journal = with_points(Journal(self._journal), point)
         Pipeline(source, on_error="skip", **options).backend(journal, name="sink").run()
