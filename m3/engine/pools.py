@@ -101,8 +101,10 @@ def lay_out(plan: Plan, runtime: Runtime, *, collect: bool, aborting: Switch) ->
 
 def inbox_of(spec: StageSpec, runtime: Runtime) -> BoundedQueue[Any]:
     """Return the queue in front of a stage, with naps if the stage has one worker for it."""
-    budget = None if spec.queue_bytes is None else Budget(spec.queue_bytes, spec.sizeof)
-    return runtime.queue(spec.queue_size, naps=spec.workers == 1, budget=budget)
+    queue = runtime.queue(spec.queue_size, naps=spec.workers == 1)
+    if spec.queue_bytes is not None:
+        queue.budget = Budget(spec.queue_bytes, spec.sizeof)
+    return queue
 
 
 def reorders(spec: StageSpec) -> bool:

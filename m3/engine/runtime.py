@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from m3._budget import Budget
 from m3._parking import Switch
 from m3._queue import BoundedQueue
 from m3.engine.plan import QUEUE_SIZE, STRETCHED_QUEUE_SIZE
@@ -47,26 +46,19 @@ class Runtime:
         """Return the CPU seconds that the process has used."""
         return time.process_time()
 
-    def queue(
-        self, maxsize: int | None, *, naps: bool = False, budget: Budget | None = None
-    ) -> BoundedQueue[Any]:
+    def queue(self, maxsize: int | None, *, naps: bool = False) -> BoundedQueue[Any]:
         """
         Return a queue between two stages.
 
         Args:
             maxsize: for so many items; None lets it stretch.
             naps: its only consumer need not be woken for every single item.
-            budget: how many bytes may be in it; None for any number.
         """
         nap = NAP if naps else 0
-        queue: BoundedQueue[Any]
         if maxsize is not None:
-            queue = BoundedQueue(maxsize, patient=True, naps=nap)
-        else:
-            stretch = STRETCHED_QUEUE_SIZE
-            queue = BoundedQueue(QUEUE_SIZE, patient=True, stretch=stretch, naps=nap)
-        queue.budget = budget
-        return queue
+            return BoundedQueue(maxsize, patient=True, naps=nap)
+        stretch = STRETCHED_QUEUE_SIZE
+        return BoundedQueue(QUEUE_SIZE, patient=True, stretch=stretch, naps=nap)
 
     def switch(self) -> Switch:
         """Return an event that may be set in a signal handler."""
