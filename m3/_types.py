@@ -20,7 +20,8 @@ DROP: Final[Literal[Drop.DROP]] = Drop.DROP
 """Returned by a transport instead of an item: this item goes no further."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: making a frozen one takes three times as long, and there is one for each record.
+@dataclass(slots=True, unsafe_hash=True)
 class Item:
     """
     An item together with where in its source it came from.
