@@ -42,12 +42,12 @@ cdef class Edge:
     cdef object __weakref__
 
     cdef Outcome wait_to_put(self, double deadline) except *
-    cdef Outcome wait_to_get(self, double deadline) except *
-    cdef Outcome wait_for(self, size_t need, double deadline) except *
+    cdef Outcome wait_to_get(self, double deadline, m3_size* asked) except *
+    cdef Outcome wait_for(self, size_t need, double deadline, m3_size* asked) except *
     cdef void adapt(self, bint is_drained) noexcept
-    cdef bint nap(self, double deadline) except *
+    cdef bint nap(self, double deadline, m3_size* asked) except *
     cdef bint await_room(self, size_t need, double deadline) except *
-    cdef bint await_items(self, size_t need, double deadline) except *
+    cdef bint await_items(self, size_t need, double deadline, m3_size* asked) except *
     cdef void add_wait(self, double* total, double began) noexcept
     cdef void close(self) noexcept
     cdef int empty_out(self) except -1

@@ -13,7 +13,7 @@ cimport cython
 from libc.math cimport INFINITY
 
 from m3._parking cimport Waiter, offer
-from m3._sync cimport m3_fence, m3_lock, m3_mutex_init, m3_store, m3_unlock
+from m3._sync cimport m3_fence, m3_lock, m3_mutex_init, m3_size, m3_store, m3_unlock
 
 from time import monotonic
 from typing import NamedTuple
@@ -258,17 +258,19 @@ cdef class Edge:
         else:
             m3_store(&self.limit, self.ordinary)
 
-    cdef Outcome wait_to_get(self, double deadline) except *:
+    cdef Outcome wait_to_get(self, double deadline, m3_size* asked) except *:
         """
         Return DONE when it is worth trying, CLOSED at the end, or BLOCKED at *deadline*.
 
         After DONE, try at once: the thread may have been woken for the item.
+        DONE, too, when *asked*, if it is not NULL, is not 0: whoever sets it
+        unparks all getters afterwards.
         """
-        if self.naps > 0 and count_items(self) == 0 and self.nap(deadline):
+        if self.naps > 0 and count_items(self) == 0 and self.nap(deadline, asked):
             return DONE
-        return self.wait_for(1, deadline)
+        return self.wait_for(1, deadline, asked)
 
-    cdef bint nap(self, double deadline) except *:
+    cdef bint nap(self, double deadline, m3_size* asked) except *:
         """
         Let some items come before waking for them; true if any did.
 
@@ -285,7 +287,9 @@ cdef class Edge:
         end_of_nap = <double> monotonic() + self.naps
         if end_of_nap >= deadline or half < WORTH_A_NAP:
             return False
-        self.await_items(half, end_of_nap)
+        self.await_items(half, end_of_nap, asked)
+        if is_asked(asked):
+            return True
         if count_items(self) >= WORTH_A_NAP:
             self.caution = LEAST_CAUTION
         else:
@@ -293,7 +297,7 @@ cdef class Edge:
             self.prompt = self.caution
         return count_items(self) > 0
 
-    cdef Outcome wait_for(self, size_t need, double deadline) except *:
+    cdef Outcome wait_for(self, size_t need, double deadline, m3_size* asked) except *:
         """Like `wait_to_get`, for *need* items; CLOSED when that many will never be there."""
         cdef bint closed = m3_load(&self.closed) != 0
         if count_items(self) >= need:
@@ -302,7 +306,7 @@ cdef class Edge:
             return CLOSED
         if deadline == 0:
             return BLOCKED
-        return DONE if self.await_items(need, deadline) else BLOCKED
+        return DONE if self.await_items(need, deadline, asked) else BLOCKED
 
     cdef bint await_room(self, size_t need, double deadline) except *:
         """Sleep until *need* items have room or the queue is closed; false at *deadline*."""
@@ -323,15 +327,16 @@ cdef class Edge:
             offer(self.putters, room - min(room, <size_t> goes_on))
         return goes_on
 
-    cdef bint await_items(self, size_t need, double deadline) except *:
-        """Sleep until there are *need* items or the queue is closed; false at *deadline*."""
+    cdef bint await_items(self, size_t need, double deadline, m3_size* asked) except *:
+        """Sleep until there are *need* items, it is closed or *asked*; false at *deadline*."""
         cdef Waiter waiter
         cdef size_t size
         cdef bint goes_on = False
+        cdef bint goes_on_to_take
         cdef double began = monotonic()
         self.getters.enlist(&waiter, need)
         try:
-            if count_items(self) >= need or m3_load(&self.closed):
+            if count_items(self) >= need or m3_load(&self.closed) or is_asked(asked):
                 self.getters.delist(&waiter)
                 goes_on = True
             else:
@@ -339,7 +344,8 @@ cdef class Edge:
         finally:
             self.add_wait(&self.get_wait, began)
             size = count_items(self)
-            offer(self.getters, size - min(size, need if goes_on else 0))
+            goes_on_to_take = goes_on and not is_asked(asked)
+            offer(self.getters, size - min(size, need if goes_on_to_take else 0))
         return goes_on
 
     cdef void add_wait(self, double* total, double began) noexcept:
@@ -347,6 +353,11 @@ cdef class Edge:
         m3_lock(&self.count_mutex)
         total[0] += waited
         m3_unlock(&self.count_mutex)
+
+
+cdef inline bint is_asked(m3_size* asked) noexcept:
+    """Tell whether a thread that waits is wanted for something else."""
+    return asked != NULL and m3_load(asked) != 0
 
 
 cdef object outcome_error(Outcome outcome, object otherwise):

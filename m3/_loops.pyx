@@ -152,7 +152,7 @@ cdef bint await_input(BoundedQueue inbox, Step first, Tally tally) except -1:
         until = min(first.idle(), tally.due)
         began = monotonic()
         try:
-            outcome = inbox.wait_to_get(until)
+            outcome = inbox.wait_to_get(until, &tally.is_asked)
         finally:
             tally.wait_in += <double> monotonic() - began
         if outcome != BLOCKED:
@@ -307,7 +307,7 @@ def take(BoundedQueue inbox):
     cdef PyObject* mark
     cdef size_t position
     while try_get(inbox, &item, &mark, &position) != DONE:
-        if inbox.wait_to_get(INFINITY) == CLOSED:
+        if inbox.wait_to_get(INFINITY, NULL) == CLOSED:
             raise ShutDown
     value = m3_own(item)
     if inbox.budget is not None:

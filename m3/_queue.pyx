@@ -225,7 +225,7 @@ cdef class BoundedQueue(Edge):
             items = self.take(max_items)
             if items:
                 return items
-            outcome = self.wait_to_get(deadline)
+            outcome = self.wait_to_get(deadline, NULL)
             if outcome != DONE:
                 raise outcome_error(outcome, Empty)
 
@@ -275,7 +275,7 @@ cdef class BoundedQueue(Edge):
         cdef Outcome outcome
         cdef double deadline = deadline_of(block, timeout)
         while try_get(self, &item, &token, &position) != DONE:
-            outcome = self.wait_to_get(deadline)
+            outcome = self.wait_to_get(deadline, NULL)
             if outcome != DONE:
                 raise outcome_error(outcome, Empty)
         Py_XDECREF(token)

@@ -256,7 +256,7 @@ cdef class RecordQueue(Edge):
         cdef double deadline = deadline_of(block, timeout)
         cdef size_t most = at_least_one(max_records)
         while True:
-            outcome = self.wait_to_get(deadline)
+            outcome = self.wait_to_get(deadline, NULL)
             if outcome != DONE:
                 raise outcome_error(outcome, Empty)
             result = self.numpy.empty(min(most, max(<size_t> 1, count_items(self))), self.dtype)
@@ -281,7 +281,7 @@ cdef class RecordQueue(Edge):
             if count == 0:
                 if outcome == CLOSED:
                     break
-                outcome = self.wait_for(need, deadline)
+                outcome = self.wait_for(need, deadline, NULL)
                 if outcome == BLOCKED:
                     raise Empty()
         if taken[0] == 0:

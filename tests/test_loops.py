@@ -1,14 +1,16 @@
 """The loops by themselves: what is taken from where, when, and in which tally it counts."""
 
+import threading
+
 import pytest
 
 from m3 import Failure, Item
-from m3._loops import close, deliver, discard, end, pump, serve, take
+from m3._loops import close, deliver, discard, end, pump, serve, take, wake
 from m3._parking import Switch
 from m3._queue import BoundedQueue
 from m3._steps import Consume, Deliver, Send
 from m3._tokens import FAILED, Tally
-from m3.errors import ShutDown
+from m3.errors import Empty, ShutDown
 
 
 def judge(error, item, position, positions, attempts):
@@ -125,3 +127,26 @@ def test_take_and_deliver():
         take(queue)
     deliver(first[1], tally)
     assert tally.delivered == 1
+
+
+@pytest.mark.parametrize("naps", [0.0, 1000.0])
+def test_an_errand_ends_the_wait_for_items(naps):
+    """A worker that waits for items does what it is asked to at once, also from a nap."""
+    inbox, tally, aborting = BoundedQueue(64, naps=naps), Tally(), Switch()
+    for _ in range(100):  # after so many waits it naps
+        with pytest.raises(Empty):
+            inbox.get(timeout=1e-5)
+    done, kept = threading.Semaphore(0), []
+    tally.errand = done.release
+    consume = Consume(tally, judge, kept.append)
+    worker = threading.Thread(target=serve, args=(inbox, consume, tally, aborting), daemon=True)
+    worker.start()
+    for _ in range(200):
+        while not inbox.statistics().getters:
+            pass
+        wake(inbox, tally, aborting)
+        assert done.acquire(timeout=30)
+    inbox.put_many(range(40))
+    close(inbox)
+    worker.join()
+    assert kept == list(range(40))

@@ -144,6 +144,11 @@ class FileRecordBackend(RecordBackend):
                 "a brace is written {{ or }}, and items with fields can be written by jsonl"
             )
 
+    @property
+    def keeps_at_end(self) -> bool:
+        """Whether, unless it is resumed, what was written is put in its place at the end only."""
+        return not self._append and self._can_go_back()
+
     def setup(self) -> None:
         """Open the target; of many files, only the directory."""
         self.can_resume = self._can_go_back()

@@ -256,6 +256,11 @@ class CsvBackend(Backend[Any]):
         """Whether what is written can be cut back: not on standard output or in a FIFO."""
         return not (self._path == "-" or is_stream(self._path))
 
+    @property
+    def keeps_at_end(self) -> bool:
+        """Whether, unless it is resumed, the file is put in its place at the end only."""
+        return not self._append and self.can_resume
+
     def setup(self) -> None:
         """
         Open the target.

@@ -257,6 +257,11 @@ class ParquetBackend(Backend[Any]):
         if self._is_one_file and append:
             raise ConfigError(f"append: nothing can be added to {path}; name a directory")
 
+    @property
+    def keeps_at_end(self) -> bool:
+        """Whether there is only one file, which is put in its place at the end."""
+        return self._is_one_file
+
     def setup(self) -> None:
         """
         Lock the directory, and look whether parts can be written into it.

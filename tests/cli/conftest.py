@@ -10,6 +10,7 @@ import pytest
 import m3
 
 SOURCES = str(Path(m3.__file__).parent.parent)
+STURDY = Path(__file__).parent.parent / "engine" / "sturdy.py"
 
 STAGES = r'''
 import os
@@ -94,13 +95,14 @@ class NoDatabase(Backend):
 
 
 class Command:
-    """The command ``m3`` in a folder that has a module of stages, ``stages_of_test``."""
+    """The command ``m3`` in a folder with the modules of stages ``stages_of_test``, ``sturdy``."""
 
     def __init__(self, folder):
         self.folder = folder
         self.processes = []
         (folder / "app").mkdir()
         (folder / "app" / "stages_of_test.py").write_text(STAGES)
+        (folder / "app" / "sturdy.py").write_bytes(STURDY.read_bytes())
 
     def environment(self, **more):
         """Return the environment of the processes: this one's, without options of m3."""
