@@ -243,8 +243,11 @@ WRONG_JOBS = [
 class Waits(Frontend):
     """Three numbers, and then none until it is stopped."""
 
+    all: ClassVar[list] = []
+
     def setup(self):
         self.over = threading.Event()
+        self.all.append(self.over)
 
     def produce(self):
         yield from range(3)
@@ -593,7 +596,10 @@ def test_what_does_not_apply_is_skipped():
 
 
 def teardown_module():
-    LeavesAThread.over.set()
+    for event in (LeavesAThread.over, *Waits.all):
+        event.set()
+    for thread in set(threading.enumerate()) - {threading.main_thread()}:
+        thread.join(20)
     for descriptor in LeavesAFileOpen.left:
         os.close(descriptor)
     for file in LeavesTheFileOpen.left:
