@@ -1,5 +1,6 @@
 """The connector ``sql``, with SQLite, PostgreSQL and MariaDB: the same promises with all."""
 
+import gc
 import random
 import subprocess
 import threading
@@ -66,6 +67,20 @@ def server(request):
     found = request.getfixturevalue(request.param)
     drop_all(found)
     return found
+
+
+def leaves_sockets(test):
+    """Mark a test in which connections fail: pg8000 leaves their sockets to the collector."""
+    test = pytest.mark.filterwarnings("ignore::ResourceWarning")(test)
+    test = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")(test)
+    return pytest.mark.usefixtures("collected")(test)
+
+
+@pytest.fixture
+def collected():
+    """Have what the test leaves collected with it, and not with another one."""
+    yield
+    gc.collect()
 
 
 def drop_all(url):
@@ -457,6 +472,7 @@ def kill_connections(url):
             connection.execute(sa.text(f"KILL {number}"))
 
 
+@leaves_sockets
 def test_a_lost_connection_is_replaced_without_state(server):
     """What was committed stays, and the next batch has a connection that works."""
     backend = opened(SqlBackend(url=server, table="items", create=True))
@@ -467,6 +483,7 @@ def test_a_lost_connection_is_replaced_without_state(server):
     backend.cleanup()
 
 
+@leaves_sockets
 def test_a_connection_lost_in_a_batch_raises_and_the_batch_can_be_given_again(server):
     """The error is the driver's; nothing of the batch is in."""
     backend = opened(SqlBackend(url=server, table="items", create=True))
@@ -488,6 +505,7 @@ def test_a_connection_lost_in_a_batch_raises_and_the_batch_can_be_given_again(se
     assert rows(server) == [(1,), (2,), (3,)]
 
 
+@leaves_sockets
 def test_a_transaction_lost_with_the_connection_fails_the_run(server):
     """With state the run must not go on: neither with a batch nor with a checkpoint."""
     run_sql(server, "CREATE TABLE items (a INTEGER)")
@@ -588,6 +606,7 @@ def test_after_kill_9_data_and_checkpoint_agree(url, python):
 SECRET = "hunter2"
 
 
+@leaves_sockets
 @pytest.mark.parametrize(
     "url",
     [
