@@ -40,7 +40,7 @@ class SqlRows:
         self.identity = identity
         self._statement = statement
         self._source = source
-        self.names = tuple(source.columns.keys())
+        self.names = tuple(map(str, source.columns.keys()))
         self.key = key
         self._key = [source.columns[name] for name in key]
 
@@ -119,7 +119,7 @@ def table_rows(engine: sa.Engine, table: str, schema: str | None, key: tuple[str
         identity=f"the table {table!r} of {where}{f', schema {schema!r}' if schema else ''}",
         statement=sa.select(source),
         source=source,
-        key=key or tuple(column.name for column in found.primary_key.columns),
+        key=key or tuple(str(column.name) for column in found.primary_key.columns),
     )
 
 

@@ -82,8 +82,8 @@ class SqlTable:
             self._check(connection, self._table)
         found = [column for column in self._table.columns if column.computed is None]
         return Columns(
-            names=tuple(column.name for column in found),
-            defaults=frozenset(column.name for column in found if has_default(column)),
+            names=tuple(str(column.name) for column in found),
+            defaults=frozenset(str(column.name) for column in found if has_default(column)),
         )
 
     @contextmanager

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from m3._plain import dumps, loads
 from m3.connectors import sql
 from m3.connectors.sql import SqlBackend, SqlFrontend
 from m3.errors import BatchError, ConfigError, MissingExtraError, StateError
@@ -730,6 +731,16 @@ def test_a_run_goes_on_behind_any_row(numbers, read_all, options):
         frontend.resume(frontend.checkpoint(items[index].position))
         assert list(frontend.produce()) == items[index + 1 :]
         frontend.cleanup()
+
+
+def test_items_and_checkpoints_are_plain(numbers, read_all):
+    """Names are strings and nothing more, and a checkpoint can be written down."""
+    frontend = SqlFrontend(url=numbers, table="items")
+    assert {type(name) for name in read_all(frontend)[0]} == {str}
+    frontend.setup()
+    checkpoint = frontend.checkpoint(3)
+    frontend.cleanup()
+    assert loads(dumps(checkpoint)) == checkpoint
 
 
 def test_a_key_of_three_columns_orders_by_all(url, read_all, write_all):
