@@ -64,11 +64,12 @@ cdef class Ledger:
     cdef size_t begun
     cdef size_t low
     cdef m3_size released
+    cdef list passed
 
     cdef Token begin(self, object position)
     cdef int end(self, Token token, int outcome) except -1
     cdef size_t count_held_up(self) noexcept
-    cdef void mark_done(self, Token token) noexcept
+    cdef bint mark_done(self, Token token, object answer) except -1
     cdef bint await_turn(self, Switch stopping) except -1
     cdef int pass_gate(self, Tally tally) except -1
 

@@ -128,7 +128,8 @@ cdef class Ledger:
     An item is *open* until all that was made from it has ended.  If the
     frontend is to be told, it then waits in ``answers``, as (position, outcome,
     error).  If the lowest contiguous mark is wanted, the item is marked as done:
-    all items up to :attr:`low_mark` are.
+    all items up to :attr:`low_mark` are; an answer then waits until that mark is
+    kept, for what is beyond it comes again.
 
     Args:
         most: so many may be open, unanswered or beyond the mark; then the
@@ -152,6 +153,7 @@ cdef class Ledger:
     ):
         self.answers = BoundedQueue()
         self.open = {}
+        self.passed = []
         self.most = most
         self.lot = ParkingLot()
         self.is_answering = answering
@@ -197,29 +199,66 @@ cdef class Ledger:
         return max(unmarked, m3_load(&self.unanswered))
 
     cdef int end(self, Token token, int outcome) except -1:
-        """The item has ended; it is answered, unless that was done by :meth:`give_up`."""
+        """The item has ended: mark it as done, or answer it, unless :meth:`give_up` did."""
+        cdef bint is_owed = self.is_answering and self.open.pop(token, MISSING) is not MISSING
+        answer = (token.position, outcome, token.error)
         if self.done != NULL:
-            self.mark_done(token)
-        if self.is_answering and self.open.pop(token, MISSING) is not MISSING:
-            self.answers.put((token.position, outcome, token.error))
+            if self.mark_done(token, answer if is_owed else None):
+                return 0
+            if outcome == DELIVERED or outcome == DROPPED:
+                answer = (token.position, <int> ABANDONED, None)
+        if is_owed:
+            self.answers.put(answer)
         return 0
 
-    cdef void mark_done(self, Token token) noexcept:
+    cdef bint mark_done(self, Token token, object answer) except -1:
+        """Mark the item, whose *answer* waits for the mark; false if nothing is marked any more."""
         if self.aborting is not None and m3_load(&self.aborting.state):
-            return
-        Py_INCREF(token.position)
-        m3_store(<m3_size*> &self.done[token.number % self.most], <size_t> <void*> token.position)
+            return False
+        entry = (token.position, answer)
+        Py_INCREF(entry)
+        m3_store(<m3_size*> &self.done[token.number % self.most], <size_t> <void*> entry)
+        return True
 
     def advance(self):
         """Move the mark over all that is done; return over how many items.  For one thread."""
         cdef size_t first = self.low
         cdef m3_size* place = <m3_size*> &self.done[self.low % self.most]
         while m3_load(place):
-            self.low_mark = m3_own(<PyObject*> m3_load(place))
+            self.low_mark, answer = m3_own(<PyObject*> m3_load(place))
+            if answer is not None:
+                self.passed.append(answer)
             m3_store(place, 0)
             self.low += 1
             place = <m3_size*> &self.done[self.low % self.most]
         return self.low - first
+
+    def release(self, size_t count):
+        """Take note that the mark, as it was moved over *count* items, is kept; answer for them."""
+        for answer in self.passed:
+            self.answers.put(answer)
+        self.passed = []
+        m3_add(&self.released, count)
+        m3_fence()
+        if m3_load(&self.lot.waiting):
+            self.lot.unpark_all()
+
+    def answer_rest(self):
+        """Answer for what is done beyond the last mark that was kept: it will come again."""
+        cdef size_t index
+        cdef m3_size* place
+        for position, _, _ in self.passed:
+            self.answers.put((position, <int> ABANDONED, None))
+        self.passed = []
+        if self.done == NULL:
+            return
+        for index in range(self.most):
+            place = <m3_size*> &self.done[index]
+            if m3_load(place):
+                position, answer = m3_own(<PyObject*> m3_load(place))
+                m3_store(place, 0)
+                if answer is not None:
+                    self.answers.put((position, <int> ABANDONED, None))
 
     cdef bint await_turn(self, Switch stopping) except -1:
         """Wait until one more item may be produced; false if *stopping* is on before."""
@@ -253,13 +292,6 @@ cdef class Ledger:
     def answered(self):
         """Take note that the frontend was told about one item."""
         m3_add(&self.unanswered, <size_t> -1)
-        m3_fence()
-        if m3_load(&self.lot.waiting):
-            self.lot.unpark_all()
-
-    def release(self, size_t count):
-        """Take note that the mark, as it was moved over *count* items, is kept."""
-        m3_add(&self.released, count)
         m3_fence()
         if m3_load(&self.lot.waiting):
             self.lot.unpark_all()

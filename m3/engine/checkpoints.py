@@ -245,6 +245,8 @@ class Checkpoints:
         """Take note that all workers have passed on all that they will."""
         self._is_ending = True
         self._bell.set()
+        if self._over.is_on():  # something may have ended while that was turned on
+            self._answer_rest()
 
     def give_up(self) -> None:
         """Wait for nothing any more: the time of the stop is over."""
@@ -308,9 +310,17 @@ class Checkpoints:
         self._gate.open()
         for errand in self._errands:
             errand.give_up()
+        self._answer_rest()
         for worker in self._workers:
             worker.opening.release()
             worker.errands.release()
+
+    def _answer_rest(self) -> None:
+        """Have the frontends told about what is done and beyond the last checkpoint."""
+        with self._turn:
+            for worker in self._workers:
+                if worker.work.ledger is not None:
+                    worker.work.ledger.answer_rest()
 
     def _round(self, *, is_last: bool = False) -> None:
         """Make one round; what fails fails the run."""

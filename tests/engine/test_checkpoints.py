@@ -403,3 +403,26 @@ def test_a_state_without_a_checkpoint_is_a_beginning(tmp_path):
     StateStore(tmp_path / "state").close()
     pipeline(Numbers(10), Lines(tmp_path / "out"), tmp_path).run()
     assert sorted(lines_of(tmp_path / "out")) == list(range(10))
+
+
+def test_what_is_acknowledged_is_below_the_mark_also_when_the_run_ends_early(tmp_path):
+    """Nothing is acknowledged that the next run does again, however early a run is given up."""
+    acknowledged, first_half = [], threading.Event()
+
+    class Told(Numbers):
+        def ack(self, position):
+            acknowledged.append(position)
+            if len(acknowledged) == 50:
+                first_half.set()
+
+    for _ in range(20):
+        acknowledged.clear()
+        first_half.clear()
+        engine = Pipeline(Told(10**9), state=tmp_path / "state", checkpoint_interval=1e-4)
+        run = engine.transport(lambda item: item, workers=4).backend(Appended, path=tmp_path / "o")
+        running = run.start()
+        assert first_half.wait(60)
+        running.abandon()
+        running.wait(60)
+        kept = look_at(tmp_path / "state").checkpoint.sources["Told/0"]
+        assert max(acknowledged) <= kept

@@ -46,7 +46,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.step = Manual(self.tally)
         self.produced = 0
         self.open, self.ended = [], Counter()
-        self.done, self.low, self.unreleased = set(), 0, 0
+        self.done, self.low = {}, 0
         self.told, self.is_over = [], False
 
     @precondition(lambda self: self.produced - self.low < 60 and len(self.told) < 60)
@@ -81,9 +81,13 @@ class LedgerMachine(RuleBasedStateMachine):
         if item.pending == 0:
             self.open.remove(item)
             self.ended[OUTCOMES[item.worst]] += 1
-            self.told.append((item.number, item.worst, None))
-            if not self.is_over:
-                self.done.add(item.number)
+            answer = (item.number, item.worst, None)
+            if self.marking and self.is_over and item.worst in (DROPPED, DELIVERED):
+                answer = (item.number, ABANDONED, None)  # it will come again
+            if self.marking and not self.is_over:
+                self.done[item.number] = answer
+            else:
+                self.told.append(answer)
 
     @rule()
     def abort(self):
@@ -95,6 +99,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def advance(self):
         first = self.low
         while self.low in self.done:
+            self.told.append(self.done[self.low])
             self.low += 1
         assert self.ledger.advance() == self.low - first
         assert self.ledger.low_mark == (self.low - 1 if self.low else None)
@@ -122,6 +127,14 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.answering:
             assert self.ledger.is_open == bool(self.open)
             assert self.ledger.answers.qsize() == len(self.told)
+
+    def teardown(self):
+        if self.answering and self.marking:
+            beyond = {number for number in self.done if number >= self.low}
+            self.ledger.answer_rest()
+            told = self.ledger.answers.get_many(1000) if self.ledger.answers.qsize() else []
+            rest = told[len(self.told) :]
+            assert set(rest) == {(number, ABANDONED, None) for number in beyond}
 
 
 class WaitingMachine(RuleBasedStateMachine):
