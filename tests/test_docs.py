@@ -101,6 +101,14 @@ def test_every_command_and_option_is_documented():
     assert missing == []
 
 
+def test_every_key_of_a_report_is_documented():
+    """Every key of the report, and of a stage in it, appears on the page of the command line."""
+    section = (DOCS / "command-line.md").read_text("utf-8").partition("### The report")[2]
+    report = m3.Pipeline([1]).backend(str).run().as_dict()
+    keys = (*report, *report["stages"][0])
+    assert [key for key in keys if f'"{key}"' not in section and f"`{key}`" not in section] == []
+
+
 def test_every_module_has_a_caption():
     """ARCHITECTURE.md says of every file of m3 what it is for."""
     architecture = (ROOT / "ARCHITECTURE.md").read_text("utf-8")

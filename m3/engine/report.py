@@ -24,7 +24,7 @@ class StageReport:
         workers: its threads; 0 if it runs in those of the stage before it.
         items_in: items that it began to work on.
         items_out: items that it passed on, or that a backend consumed.
-        errors: items on which it raised.
+        errors: items on which it raised for good.
         dropped: items that it filtered out.
         retries: attempts beyond the first that were made.
         busy: time outside of waiting, that of stages chained to it included.
