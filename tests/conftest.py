@@ -1,6 +1,7 @@
 """What all tests share: how a program of this checkout is run as a user would run it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,11 @@ def pytest_configure():
     """Let Ctrl-C reach the programs that tests start, also in a job in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_make_parametrize_id(val):
+    """Name a case by its value, without an address, which differs from process to process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(val)) if " at 0x" in repr(val) else None
 
 
 ROOT = Path(__file__).parent.parent

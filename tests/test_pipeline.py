@@ -57,7 +57,6 @@ def run(*stages):
         f"{__name__}:Source",
         f"{__name__}.Source",
     ],
-    ids=repr,
 )
 def test_what_a_frontend_may_be(source):
     """A class, an instance, an iterable, a function that returns one, or a path."""
@@ -93,7 +92,6 @@ class Many:
         f"{__name__}:plus_one",
         f"{__name__}:Add",
     ],
-    ids=str,
 )
 def test_what_a_transport_may_be(target):
     """A class, an instance, anything callable, a generator function, or a path."""

@@ -23,6 +23,13 @@ settings.load_profile("untimed")
 ROOT = Path(__file__).parents[2]
 
 
+def pytest_collection_modifyitems(items):
+    """Mark the tests that need a server, so that they can be left out."""
+    for item in items:
+        if "[postgresql" in item.name or "[mariadb" in item.name:
+            item.add_marker(pytest.mark.services)
+
+
 def read_all(frontend: Frontend) -> list:
     """Return all that *frontend* produces, with setup and cleanup around it."""
     frontend.setup()

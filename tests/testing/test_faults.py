@@ -41,7 +41,7 @@ def function(data):
 SHAPES = [Plain, Expanding, Later, LaterExpanding, Batching, Plain(), Batching(), function]
 
 
-@pytest.mark.parametrize("stage", SHAPES, ids=str)
+@pytest.mark.parametrize("stage", SHAPES)
 def test_a_stage_of_any_shape_can_be_made_to_fail(stage):
     """A class, an instance or a function, called in any way, raises at the chosen item only."""
     sink = MemorySink()
