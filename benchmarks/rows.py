@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from benchmarks.delivery import LEVELS
 from benchmarks.queues import QUEUES
 from benchmarks.results import Target, at_most, of_ideal, over, times
 from benchmarks.systems import SYSTEMS
@@ -220,6 +221,14 @@ ROWS = (
         kind="latency",
         effort=4.0,
         note="The executor gives its first result when it has read all of its input.",
+    ),
+    Row(
+        "delivery",
+        "no-op, 1 worker per stage, the items followed",
+        "delivery",
+        tuple(Contender(level, label, {"level": level}) for level, label in LEVELS.items()),
+        baseline="positions",
+        note="Each item passes two queues. Acknowledging calls a method of the frontend for each.",
     ),
     Row(
         "lines",

@@ -41,6 +41,9 @@ cdef class Token:
     cdef list parents
     cdef Ledger ledger
     cdef size_t number
+    cdef bint is_open
+    cdef PyObject* before
+    cdef PyObject* behind
 
     cdef void hold(self, size_t count) noexcept
     cdef int blame(self, object error) except -1
@@ -52,7 +55,8 @@ cdef class Ledger:
     cdef readonly object last
     cdef readonly object low_mark
     cdef public object hurry
-    cdef dict open
+    cdef m3_mutex mutex
+    cdef PyObject* open
     cdef size_t most
     cdef m3_size unanswered
     cdef ParkingLot lot
@@ -67,8 +71,11 @@ cdef class Ledger:
     cdef list passed
 
     cdef Token begin(self, object position)
+    cdef void open_item(self, Token token) noexcept
+    cdef bint close_item(self, Token token) noexcept
     cdef int end(self, Token token, int outcome) except -1
     cdef size_t count_held_up(self) noexcept
+    cdef int press(self) except -1
     cdef bint mark_done(self, Token token, object answer) except -1
     cdef bint await_turn(self, Switch stopping) except -1
     cdef int pass_gate(self, Tally tally) except -1

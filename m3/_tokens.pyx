@@ -14,7 +14,7 @@ of its items with a position a token that is in it until the item has ended.
 """
 
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.math cimport INFINITY
 from libc.stdlib cimport calloc, free
 
@@ -26,12 +26,15 @@ from m3._sync cimport (
     m3_lock,
     m3_mutex_init,
     m3_own,
+    m3_share,
     m3_store,
     m3_unlock,
 )
 
 
-cdef object MISSING = object()
+# How many items there are between two looks whether half of the most is reached.
+cdef enum:
+    OFTEN = 1024
 
 
 cdef class Tally:
@@ -144,15 +147,15 @@ cdef class Ledger:
     Attributes:
         last: the position of the last item that was let through.
         low_mark: the position of the last item that is done with all before it.
-        hurry: called when half of *most* is reached; it may be None.
+        hurry: called now and then when half of *most* is reached; it may be None.
     """
 
     def __init__(
         self, size_t most, *, bint answering=True, bint marking=False,
         bint needs_positions=False, Gate gate=None, Switch aborting=None,
     ):
+        m3_mutex_init(&self.mutex)
         self.answers = BoundedQueue()
-        self.open = {}
         self.passed = []
         self.most = most
         self.lot = ParkingLot()
@@ -176,7 +179,7 @@ cdef class Ledger:
     @property
     def is_open(self):
         """Whether some items that are to be answered are still on their way."""
-        return bool(self.open)
+        return self.open != NULL
 
     cdef Token begin(self, object position):
         """Return the token of a new item."""
@@ -188,19 +191,54 @@ cdef class Ledger:
         self.begun += 1
         if self.is_answering:
             m3_add(&self.unanswered, 1)
-            self.open[token] = None
-        if self.count_held_up() == self.most // 2 and self.hurry is not None:
-            self.hurry()
+            self.open_item(token)
+        if token.number % OFTEN == 0 and self.count_held_up() >= self.most // 2:
+            self.press()
         return token
+
+    cdef int press(self) except -1:
+        """Ask for what would let more items be produced."""
+        if self.hurry is not None:
+            self.hurry()
+        return 0
 
     cdef size_t count_held_up(self) noexcept:
         """Return how many items are open, unanswered or beyond the mark."""
         cdef size_t unmarked = 0 if self.done == NULL else self.begun - m3_load(&self.released)
         return max(unmarked, m3_load(&self.unanswered))
 
+    cdef void open_item(self, Token token) noexcept:
+        """Put *token* into the list of those that are open."""
+        Py_INCREF(token)
+        token.is_open = True
+        m3_lock(&self.mutex)
+        token.behind = self.open
+        if self.open != NULL:
+            (<Token> self.open).before = <PyObject*> token
+        self.open = <PyObject*> token
+        m3_unlock(&self.mutex)
+
+    cdef bint close_item(self, Token token) noexcept:
+        """Take *token* out of the list; false if it is not there any more."""
+        cdef bint was_open
+        m3_lock(&self.mutex)
+        was_open = token.is_open
+        if was_open:
+            token.is_open = False
+            if token.before == NULL:
+                self.open = token.behind
+            else:
+                (<Token> token.before).behind = token.behind
+            if token.behind != NULL:
+                (<Token> token.behind).before = token.before
+        m3_unlock(&self.mutex)
+        if was_open:
+            Py_DECREF(token)
+        return was_open
+
     cdef int end(self, Token token, int outcome) except -1:
         """The item has ended: mark it as done, or answer it, unless :meth:`give_up` did."""
-        cdef bint is_owed = self.is_answering and self.open.pop(token, MISSING) is not MISSING
+        cdef bint is_owed = self.is_answering and self.close_item(token)
         answer = (token.position, outcome, token.error)
         if self.done != NULL:
             if self.mark_done(token, answer if is_owed else None):
@@ -266,6 +304,7 @@ cdef class Ledger:
         while self.count_held_up() >= self.most:
             if m3_load(&stopping.state):
                 return False
+            self.press()
             self.lot.enlist(&waiter, 0)
             if self.count_held_up() >= self.most and not m3_load(&stopping.state):
                 self.lot.park(&waiter, INFINITY)
@@ -289,21 +328,27 @@ cdef class Ledger:
         """Wake a frontend that waits, to look whether it is to stop."""
         self.lot.unpark_all()
 
-    def answered(self):
-        """Take note that the frontend was told about one item."""
-        m3_add(&self.unanswered, <size_t> -1)
+    def answered(self, size_t count=1):
+        """Take note that the frontend was told about *count* items."""
+        m3_add(&self.unanswered, <size_t> -<Py_ssize_t> count)
         m3_fence()
         if m3_load(&self.lot.waiting):
             self.lot.unpark_all()
 
     def give_up(self):
         """Answer for all that are open as abandoned; what becomes of them is not told again."""
-        while self.open:
-            try:
-                token, _ = self.open.popitem()
-            except KeyError:  # the last one has just ended
+        cdef PyObject* first
+        while True:
+            m3_lock(&self.mutex)
+            first = self.open
+            if first != NULL:
+                m3_share(first)
+            m3_unlock(&self.mutex)
+            if first == NULL:
                 return
-            self.answers.put(((<Token> token).position, <int> ABANDONED, None))
+            token = m3_own(first)
+            if self.close_item(token):
+                self.answers.put(((<Token> token).position, <int> ABANDONED, None))
 
     def await_answers(self):
         """Wait until the frontend was told about all of its items."""

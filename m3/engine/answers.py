@@ -49,11 +49,13 @@ class Answers:
             problem = self._confirm()
             for position, outcome, error in answers:
                 try:
-                    self._answer(position, outcome, error, problem)
+                    if outcome == DELIVERED and problem is None:
+                        self._ack(position)
+                    else:
+                        self._answer(position, outcome, error, problem)
                 except BaseException as raised:
                     self._fail(raised)
-                finally:
-                    self.ledger.answered()
+            self.ledger.answered(len(answers))
 
     def close(self) -> None:
         """Wait until all answers were given, and let the thread end."""
@@ -67,7 +69,7 @@ class Answers:
         error: BaseException | None,
         problem: Exception | None,
     ) -> None:
-        if outcome == DROPPED or (outcome == DELIVERED and problem is None):
+        if outcome == DROPPED:
             self._ack(position)
             return
         why = error or problem or AbandonedError("the run ended before it was delivered")
