@@ -1,0 +1,93 @@
+"""What is at the sink, read back, and what is wrong with it."""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    What a sink has, compared with what was issued.
+
+    Attributes:
+        missing: records that were issued and are not there.
+        duplicates: how many are there beyond the first of each.
+        foreign: what is there and was not issued, or is damaged.
+    """
+
+    missing: int
+    duplicates: int
+    foreign: int
+
+    @classmethod
+    def of(cls, issued: set[Any], found: Iterable[Hashable]) -> "Verdict":
+        """Compare what was *found* with what was *issued*."""
+        counts = Counter(found)
+        return cls(
+            missing=len(issued - counts.keys()),
+            duplicates=sum(counts.values()) - len(counts),
+            foreign=len(counts.keys() - issued),
+        )
+
+
+def record_of(line: bytes) -> Hashable:
+    """Return the record of a line; of a damaged one the line itself."""
+    number, _, text = line.decode("utf-8", "replace").partition(" ")
+    return (int(number), text) if number.isdigit() else line
+
+
+def lines_of(path: Path) -> list[Hashable]:
+    """Return the records of a file of lines."""
+    *whole, rest = path.read_bytes().split(b"\n")
+    return [*map(record_of, whole), *([b"no line end: " + rest] if rest else [])]
+
+
+def documents_of(path: Path) -> list[Hashable]:
+    """Return the records of a file of JSON lines."""
+    return [_record_of_json(line) for line in path.read_bytes().splitlines(keepends=True)]
+
+
+def _record_of_json(line: bytes) -> Hashable:
+    try:
+        document = json.loads(line)
+        return (document["n"], document["text"]) if line.endswith(b"\n") else line
+    except (ValueError, KeyError, TypeError):
+        return line
+
+
+def documents_below(folder: Path) -> list[Hashable]:
+    """Return the records of all files of JSON lines below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [record for path in files for record in documents_of(path)]
+
+
+def rows_of(path: Path, table: str = "items") -> list[Hashable]:
+    """Return the records of a table of SQLite."""
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute(f"select n, text from {table} order by rowid").fetchall()
+
+
+def rows_at(url: str, table: str = "items") -> list[Hashable]:
+    """Return the records of a table of any database."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(f"select n, text from {table}"))]
+    finally:
+        engine.dispose()
+
+
+def parts_of(folder: Path) -> list[Hashable]:
+    """Return the records of all parts in a directory of Parquet files."""
+    import pyarrow.parquet as pq
+
+    rows = [row for part in sorted(folder.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+    return [(row["n"], row["text"]) for row in rows]
