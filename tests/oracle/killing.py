@@ -88,16 +88,17 @@ class Run:
         self._process.kill()
         return self._process.wait() == -signal.SIGKILL
 
-    def join(self, code: int) -> None:
-        """Block until it has ended, as it has to: with that exit code."""
+    def join(self, *codes: int) -> int:
+        """Block until it has ended; return its exit code, which has to be one of those."""
         try:
             got = self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.send_signal(signal.SIGABRT)
             self._process.wait()
             raise RunError(f"a run hangs:\n{self._log.read_text(errors='replace')}") from None
-        if got != code:
+        if got not in codes:
             raise RunError(f"a run has ended with {got}:\n{self._log.read_text(errors='replace')}")
+        return got
 
     def _state_of_files(self) -> list[tuple[str, int, int]]:
         return sorted(_files_below(self._folder))

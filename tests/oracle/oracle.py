@@ -1,6 +1,7 @@
 """The oracle: issues records, kills the pipeline, and judges what is at the sink."""
 
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Hashable
@@ -95,10 +96,8 @@ class Oracle:
             kind = self._random.choice(KINDS)
             if kill_at_random(run, kind, usual, self._random):
                 self.outcome.kills[kind] += 1
-            else:
-                run.join(143 if kind == "stop" else self._scenario.code)
-                if kind != "stop":
-                    return
+            elif run.join(self._scenario.code, -signal.SIGTERM) == self._scenario.code:
+                return
         self._start().join(self._scenario.code)
 
     def _judge(self) -> None:
