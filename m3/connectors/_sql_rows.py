@@ -1,6 +1,6 @@
 """The rows of a table or query of any database that SQLAlchemy knows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,8 +40,8 @@ class SqlRows:
         self.identity = identity
         self._statement = statement
         self._source = source
-        self.names = tuple(source.columns.keys())
-        self.key = key
+        self.names = plain(source.columns.keys())
+        self.key = plain(key)
         self._key = [source.columns[name] for name in key]
 
     def page(self, start: tuple[Any, ...] | None, limit: int) -> list[Any]:
@@ -74,7 +74,7 @@ class SqlRows:
         with self._engine.connect() as connection:
             streaming = connection.execution_options(stream_results=True, max_row_buffer=size)
             with streaming.execute(self._statement) as result:
-                self.names = tuple(result.keys())
+                self.names = plain(result.keys())
                 refuse_twins("query", self.names)
                 for page in result.partitions(size):
                     yield list(page)
@@ -85,6 +85,11 @@ class SqlRows:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def plain(names: Iterable[str]) -> tuple[str, ...]:
+    """Return *names* as strings and no more: checkpoints and dead letters keep no others."""
+    return tuple(str(name) for name in names)
 
 
 def from_there_on(pairs: list[tuple[Any, Any]]) -> sa.ColumnElement[bool]:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from m3._plain import dumps, loads
 from m3.connectors import sql
 from m3.connectors.sql import SqlBackend, SqlFrontend
 from m3.errors import BatchError, ConfigError, MissingExtraError, StateError
@@ -730,6 +731,24 @@ def test_a_run_goes_on_behind_any_row(numbers, read_all, options):
         frontend.resume(frontend.checkpoint(items[index].position))
         assert list(frontend.produce()) == items[index + 1 :]
         frontend.cleanup()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"table": "items"}, {"query": "SELECT * FROM items", "key": "n"}, {"query": "SELECT 1 AS n"}],
+)
+def test_rows_and_checkpoints_can_be_kept(numbers, read_all, options):
+    """What is read is plain, the names of the columns too, as state and dead letters need it."""
+    frontend = SqlFrontend(url=numbers, **options)
+    frontend.wants_positions = True
+    item = read_all(frontend)[0]
+    if frontend.can_resume:
+        frontend.setup()
+        checkpoint = frontend.checkpoint(item.position)
+        frontend.cleanup()
+        assert loads(dumps(checkpoint)) == checkpoint
+        item = item.value
+    assert loads(dumps(item)) == item
 
 
 def test_a_key_of_three_columns_orders_by_all(url, read_all, write_all):
