@@ -1,5 +1,6 @@
 """What is at the sink, read back, and what is wrong with it."""
 
+import csv
 import json
 import sqlite3
 from collections import Counter
@@ -8,6 +9,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from issued import Record, answer
+from m3.engine.dead_letter import DeadLetter
+from m3.engine.letters import read_dead_letters
+from m3.engine.state import look_at
+from m3.errors import StateError
+from oracle_stages import number_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +76,17 @@ def documents_below(folder: Path) -> list[Hashable]:
 
 
 def rows_of(path: Path, table: str = "items") -> list[Hashable]:
-    """Return the records of a table of SQLite."""
+    """Return the records of a table of SQLite, if there is one yet."""
     with closing(sqlite3.connect(path)) as database:
+        if not database.execute("select 1 from sqlite_master where name = ?", (table,)).fetchall():
+            return []
         return database.execute(f"select n, text from {table} order by rowid").fetchall()
+
+
+def values_of(path: Path) -> list[Hashable]:
+    """Return the records of a table of lines."""
+    with closing(sqlite3.connect(path)) as database:
+        return [record_of(line) for (line,) in database.execute("select value from items")]
 
 
 def rows_at(url: str, table: str = "items") -> list[Hashable]:
@@ -91,3 +107,41 @@ def parts_of(folder: Path) -> list[Hashable]:
 
     rows = [row for part in sorted(folder.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
     return [(row["n"], row["text"]) for row in rows]
+
+
+def csv_of(path: Path) -> list[Hashable]:
+    """Return the records of a CSV file with the right header."""
+    with path.open(newline="") as file:
+        header, *records = csv.reader(file, strict=True)
+    wrong = [] if header == ["n", "text"] else [tuple(header)]
+    return [*wrong, *((int(number), text) for number, text in records)]
+
+
+def letters_of(path: Path) -> list[Hashable]:
+    """Return the records that have become dead letters."""
+    with closing(read_dead_letters(path)) as letters:
+        return [_record_of_letter(letter) for letter in letters.select()]
+
+
+def _record_of_letter(letter: DeadLetter) -> Hashable:
+    item = letter.item
+    text = item.split()[1].decode() if isinstance(item, bytes) else item["text"].lower()
+    return "dead letter", number_of(item), text
+
+
+def below_the_mark(folder: Path, _: int) -> set[Record]:
+    """Return the records that the next run will not read again, as the state has it."""
+    try:
+        (place,) = look_at(folder / "state").checkpoint.sources.values()
+    except StateError:  # there is none yet
+        return set()
+    if place is None:
+        return set()
+    line, _, flags, *_ = place["files"][0].split(" ", 5)
+    return {answer(number) for number in range(int(line) - ("behind" not in flags))}
+
+
+def gone_from_the_spool(folder: Path, count: int) -> set[Record]:
+    """Return the records whose files were removed, because their source was told."""
+    left = {int(path.name) for path in (folder / "in").iterdir()}
+    return {answer(number) for number in range(count) if number not in left}

@@ -12,6 +12,7 @@ from typing import Any
 
 from found import Verdict
 from killing import KINDS, Run, Usual, kill_at_random
+from m3.engine.answers import MOST_UNANSWERED
 from scenarios import Scenario
 
 
@@ -24,44 +25,78 @@ class Outcome:
         scenario: its name.
         level: what it promises.
         rounds: how often the input went through from its start to its end.
-        runs: how many processes were started.
-        kills: how many of them were killed, by the kind of moment.
+        kills: how many runs were killed, by the kind of moment.
         records: how many had to be at the sinks, of all rounds.
         missing, duplicates, foreign: see :class:`Verdict`.
+        lost: records that a source took as done, and that were not at the sink
+            when the run was killed.
+        beyond: at each kill, how many were at the sink that the source did not
+            take as done, and so may come twice.
+        repeated: how many came twice in the run after each kill.
+        unbidden: how many came again that the source took as done.
         seconds: how long all took.
+        error: what a run has said that failed or hung, though nobody had killed it.
     """
 
     scenario: str
     level: str
     rounds: int = 0
-    runs: int = 0
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=dict)
     records: int = 0
     missing: int = 0
     duplicates: int = 0
     foreign: int = 0
+    lost: int = 0
+    unbidden: int = 0
+    beyond: list[int] = field(default_factory=list)
+    repeated: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    error: str = ""
+
+    def keeps_promise(self) -> bool:
+        """Tell whether everything was as the level of the scenario promises."""
+        wrong = self.missing + self.foreign + self.lost + self.unbidden + bool(self.error)
+        if self.level == "effectively once":
+            return wrong + self.duplicates == 0
+        within = self.duplicates <= sum(self.beyond) and max(self.beyond, default=0) <= MOST_UNANSWERED
+        return wrong == 0 and within
 
 
 class Oracle:
-    """Kills the pipeline of one scenario so many times, with moments from a seed."""
+    """
+    Kills the pipeline of one scenario at moments that follow from a seed.
+
+    Args:
+        scenario: the pipeline.
+        folder: for its runs; it is removed before each round.
+        count: how many records are issued.
+        seed: of the moments.
+    """
 
     def __init__(self, scenario: Scenario, folder: Path, *, count: int, seed: int) -> None:
         self._scenario = scenario
         self._folder = folder
         self._count = count
         self._random = Random(f"{scenario.name} {seed}")
-        self._options = (
-            *scenario.options,
-            *("--state", "state", "--set", f"checkpoint_interval={scenario.interval}"),
-        )
+        self._options = (*scenario.options, "--set", f"checkpoint_interval={scenario.interval}")
+        if scenario.keeps_state:
+            self._options += ("--state", "state")
+        self._issued = scenario.answers(count)
+        self._done: set[Any] = set()
+        self._length = 0
         self.outcome = Outcome(scenario.name, scenario.level)
 
-    def ask(self, kills: int) -> Outcome:
-        """Run rounds until so many kills have landed; return what came of it."""
+    def ask(self, kills: int, usual: Usual | None = None) -> Outcome:
+        """
+        Run rounds until so many kills have landed; return what came of it.
+
+        Args:
+            kills: how many.
+            usual: how long a run takes; without it, one in peace finds out.
+        """
         began = time.monotonic()
-        usual = self._undisturbed()
-        while (left := kills - self.outcome.kills.total()) > 0:
+        usual = usual or self._undisturbed()
+        while (left := kills - sum(self.outcome.kills.values())) > 0:
             self._begin_round()
             self._kill(usual, left)
             self._judge()
@@ -83,10 +118,10 @@ class Oracle:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         self._scenario.write(self._folder, self._count)
+        self._done, self._length = set(), 0
         self.outcome.rounds += 1
 
     def _start(self) -> Run:
-        self.outcome.runs += 1
         return Run(self._folder, self._options)
 
     def _kill(self, usual: Usual, most: int) -> None:
@@ -95,20 +130,44 @@ class Oracle:
             run = self._start()
             kind = self._random.choice(KINDS)
             if kill_at_random(run, kind, usual, self._random):
-                self.outcome.kills[kind] += 1
+                self.outcome.kills[kind] = self.outcome.kills.get(kind, 0) + 1
+                self._look_at_repetitions()
             elif run.join(self._scenario.code, -signal.SIGTERM) == self._scenario.code:
                 return
         self._start().join(self._scenario.code)
 
     def _judge(self) -> None:
-        verdict = Verdict.of(self._issued(), self._found())
-        self.outcome.records += len(self._issued())
+        if self._scenario.done is not None:
+            self._note_repeated(self._found())
+        verdict = Verdict.of(self._issued, self._found())
+        self.outcome.records += len(self._issued)
         self.outcome.missing += verdict.missing
         self.outcome.duplicates += verdict.duplicates
         self.outcome.foreign += verdict.foreign
+        if self._scenario.clean is not None:
+            self._scenario.clean(self._folder)
 
-    def _issued(self) -> set[Any]:
-        return self._scenario.answers(self._count)
+    def _look_at_repetitions(self) -> None:
+        """After a kill: compare what the source takes as done with what is at the sink."""
+        if self._scenario.done is None:
+            return
+        records = self._found()
+        self._note_repeated(records)
+        self._done = self._scenario.done(self._folder, self._count)
+        self._length = len(records)
+        self.outcome.lost += len(self._done.difference(records))
+        self.outcome.beyond.append(len(set(records) - self._done))
+
+    def _note_repeated(self, records: list[Hashable]) -> None:
+        """Count what has come since the last kill, and had come before it."""
+        before, since = set(records[: self._length]), Counter(records[self._length :])
+        if before:
+            self.outcome.repeated.append(len(before & since.keys()))
+        self.outcome.unbidden += len(self._done & since.keys())
+        self.outcome.unbidden += since.total() - len(since)  # twice in one run
 
     def _found(self) -> list[Hashable]:
-        return self._scenario.read(self._folder)
+        try:
+            return self._scenario.read(self._folder)
+        except FileNotFoundError:  # nothing was written yet
+            return []
