@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from issued import Record, answer
+from oracle_stages import number_of
+
 from m3.engine.dead_letter import DeadLetter
 from m3.engine.letters import read_dead_letters
 from m3.engine.state import look_at
 from m3.errors import StateError
-from oracle_stages import number_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,9 @@ def rows_at(url: str, table: str = "items") -> list[Hashable]:
     engine = sa.create_engine(url)
     try:
         with engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(sa.text(f"select n, text from {table}"))]
+            return [
+                tuple(row) for row in connection.execute(sa.text(f"select n, text from {table}"))
+            ]
     finally:
         engine.dispose()
 
@@ -105,7 +108,9 @@ def parts_of(folder: Path) -> list[Hashable]:
     """Return the records of all parts in a directory of Parquet files."""
     import pyarrow.parquet as pq
 
-    rows = [row for part in sorted(folder.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+    rows = [
+        row for part in sorted(folder.glob("*.parquet")) for row in pq.read_table(part).to_pylist()
+    ]
     return [(row["n"], row["text"]) for row in rows]
 
 

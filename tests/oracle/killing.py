@@ -28,7 +28,7 @@ class RunError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """How long a run takes that is left in peace: until it writes something, and in all."""
+    """Seconds that a run takes that is left in peace: until it writes something, and in all."""
 
     start: float
     whole: float
@@ -118,9 +118,21 @@ def _files_below(folder: str | Path) -> Iterator[tuple[str, int, int]]:
                     yield entry.path, state.st_size, state.st_mtime_ns
 
 
-def kill_at_random(run: Run, kind: str, usual: Usual, random: Random) -> bool:
-    """Kill a run at a moment of that kind; false if it has ended by itself before."""
-    working = usual.start + random.uniform(0, 0.4) * (usual.whole - usual.start)
+def kill_at_random(run: Run, kind: str, usual: Usual, reach: float, random: Random) -> bool:
+    """
+    Kill a run at a moment of that kind; return whether it had not ended by itself before.
+
+    Args:
+        run: just started.
+        kind: one of KINDS: ``start`` while the process starts and goes back to its
+            checkpoint; ``anywhere`` while it works; ``write`` while it works, as soon as
+            it writes to its sink or its state, or up to 3 ms later; ``first write`` the
+            same when it writes for the first time; ``stop`` while it ends after SIGTERM.
+        usual: how long runs take.
+        reach: the part of their work after which it is done at the latest.
+        random: says when.
+    """
+    working = usual.start + random.uniform(0, reach) * (usual.whole - usual.start)
     if kind == "start":
         run.sleep_until(usual.start * random.uniform(0.2, 1.2))
     elif kind == "anywhere":

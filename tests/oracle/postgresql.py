@@ -9,7 +9,7 @@ from typing import Any
 import found
 import issued
 
-SERVER = os.environ.get("M3_ORACLE_POSTGRESQL", "postgresql+pg8000://postgres@127.0.0.1:5432")
+SERVER = "postgresql+pg8000://postgres@127.0.0.1:5432"
 DATABASE = f"m3_oracle_{os.getpid()}"
 URL = f"{SERVER}/{DATABASE}"
 

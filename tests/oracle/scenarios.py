@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,8 @@ def with_letters(read: Callable[[Path], list[Hashable]]) -> Callable[[Path], lis
 def in_order(folder: Path) -> list[Hashable]:
     """Return the records in the file of lines, and those that are not behind the one before."""
     records = lines(folder)
-    pairs = zip(records, records[1:], strict=False)
-    return [*records, *(("not in order", late) for early, late in pairs if not early < late)]
+    late = (after for before, after in pairwise(records) if not before < after)
+    return [*records, *(("not in order", record) for record in late)]
 
 
 def in_both(folder: Path) -> list[Hashable]:
