@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ class Usual:
 class Run:
     """A process of ``m3 run`` in a folder."""
 
-    def __init__(self, folder: Path, options: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, options: Sequence[str]) -> None:
         self._folder = folder
         self._log = folder / "log.txt"
         command = [sys.executable, "-m", "m3", "run", "--app-dir", str(HERE), *options]

@@ -16,6 +16,9 @@ from scenarios import Scenario
 
 from m3.engine.answers import MOST_UNANSWERED
 
+PACES = (0.2, 1, 5)
+"""What the interval of a scenario's checkpoints is multiplied with, differently in each run."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -81,9 +84,6 @@ class Oracle:
         self._folder = folder
         self._count = count
         self._random = Random(f"{scenario.name} {seed}")
-        self._options = (*scenario.options, "--set", f"checkpoint_interval={scenario.interval}")
-        if scenario.keeps_state:
-            self._options += ("--state", "state")
         self._issued = scenario.answers(count)
         self._reach = 0.4
         self._done: set[Any] = set()
@@ -126,7 +126,11 @@ class Oracle:
         self.outcome.rounds += 1
 
     def _start(self) -> Run:
-        return Run(self._folder, self._options)
+        interval = self._scenario.interval * self._random.choice(PACES)
+        options = [*self._scenario.options, "--set", f"checkpoint_interval={interval}"]
+        if self._scenario.keeps_state:
+            options += ["--state", "state"]
+        return Run(self._folder, options)
 
     def _kill(self, usual: Usual, most: int) -> None:
         """Kill runs until one ends by itself; leave it in peace after *most* kills."""
@@ -139,9 +143,13 @@ class Oracle:
                 self._look_at_repetitions()
                 continue
             self._reach /= 2  # most kills have to land, or the rounds never end
-            if run.join(self._scenario.code, -signal.SIGTERM) == self._scenario.code:
+            if run.join(-signal.SIGTERM, *self._good_codes()) != -signal.SIGTERM:
                 return
-        self._start().join(self._scenario.code)
+        self._start().join(*self._good_codes())
+
+    def _good_codes(self) -> set[int]:
+        """Return how a run may end; one that was left nothing to do has no dead letters."""
+        return {0, self._scenario.code}
 
     def _judge(self) -> None:
         if self._scenario.done is not None:
