@@ -86,7 +86,8 @@ class Sharded(Transport):
 
     def transport(self, data):
         time.sleep(PACE)
-        return {**answered(data), "shard": f"{data['n'] % SHARDS:02}"}
+        record = answered(split(data) if isinstance(data, bytes) else data)
+        return {**record, "shard": f"{record['n'] % SHARDS:02}"}
 
 
 class Flaky(Transport):
