@@ -122,13 +122,13 @@ def csv_of(path: Path) -> list[Hashable]:
     return [*wrong, *((int(number), text) for number, text in records)]
 
 
-def letters_of(path: Path) -> list[Hashable]:
+def letters_of(path: Path) -> list[tuple[str, int, str]]:
     """Return the records that have become dead letters."""
     with closing(read_dead_letters(path)) as letters:
         return [_record_of_letter(letter) for letter in letters.select()]
 
 
-def _record_of_letter(letter: DeadLetter) -> Hashable:
+def _record_of_letter(letter: DeadLetter) -> tuple[str, int, str]:
     item = letter.item
     text = item.split()[1].decode() if isinstance(item, bytes) else item["text"].lower()
     return "dead letter", number_of(item), text
@@ -149,4 +149,10 @@ def below_the_mark(folder: Path, _: int) -> set[Record]:
 def gone_from_the_spool(folder: Path, count: int) -> set[Record]:
     """Return the records whose files were removed, because their source was told."""
     left = {int(path.name) for path in (folder / "in").iterdir()}
+    return {answer(number) for number in range(count) if number not in left}
+
+
+def gone_from_the_letters(folder: Path, count: int) -> set[Record]:
+    """Return the records that are not, or not any more, dead letters."""
+    left = {number for _, number, _ in letters_of(folder / "letters.db")}
     return {answer(number) for number in range(count) if number not in left}

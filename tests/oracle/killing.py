@@ -1,4 +1,4 @@
-"""Runs of ``m3 run`` that are killed at random moments, until one ends by itself."""
+"""Runs of m3 that are killed at random moments, until one ends by itself."""
 
 import os
 import signal
@@ -35,16 +35,15 @@ class Usual:
 
 
 class Run:
-    """A process of ``m3 run`` in a folder."""
+    """A process of m3 in a folder."""
 
-    def __init__(self, folder: Path, options: Sequence[str]) -> None:
+    def __init__(self, folder: Path, command: Sequence[str]) -> None:
         self._folder = folder
         self._log = folder / "log.txt"
-        command = [sys.executable, "-m", "m3", "run", "--app-dir", str(HERE), *options]
         self._before = self._state_of_files()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-m", "m3", *command, "--app-dir", str(HERE)],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

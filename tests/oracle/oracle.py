@@ -127,10 +127,12 @@ class Oracle:
 
     def _start(self) -> Run:
         interval = self._scenario.interval * self._random.choice(PACES)
-        options = [*self._scenario.options, "--set", f"checkpoint_interval={interval}"]
-        if self._scenario.keeps_state:
-            options += ["--state", "state"]
-        return Run(self._folder, options)
+        scenario = self._scenario
+        command = [*scenario.command, *scenario.options]
+        command += ["--set", f"checkpoint_interval={interval}"]
+        if scenario.keeps_state:
+            command += ["--state", "state"]
+        return Run(self._folder, command)
 
     def _kill(self, usual: Usual, most: int) -> None:
         """Kill runs until one ends by itself; leave it in peace after *most* kills."""

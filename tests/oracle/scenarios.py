@@ -10,6 +10,7 @@ from typing import Any
 import found
 import issued
 import postgresql
+from killing import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Scenario:
 
     Attributes:
         name: of the scenario.
-        options: of ``m3 run``, without those that all scenarios have.
+        options: of the command, without those that all scenarios have.
         write: writes so many records of input into a folder.
         read: returns what is at the sink in a folder, in its order.
         answers: returns what has to be there for so many records.
@@ -29,6 +30,7 @@ class Scenario:
         done: of a scenario that delivers at least once: returns what its source
             takes as done, for so many records.  The others deliver effectively once.
         code: the exit code of a run that is left in peace.
+        command: of m3.
         needs: a module that it needs.
         clean: removes what a round has left outside of its folder.
     """
@@ -43,6 +45,7 @@ class Scenario:
     keeps_state: bool = True
     done: Callable[[Path, int], set[Any]] | None = None
     code: int = 0
+    command: tuple[str, ...] = ("run",)
     needs: str | None = None
     clean: Callable[[Path], Any] | None = None
 
@@ -99,6 +102,16 @@ ANSWER_ROW = "--transport @answer_row --workers 8"
 DEAD_LETTER = "--set transport.on_error=dead_letter"
 RETRY = "--set transport.on_error={attempts=100,backoff={initial=0.002,maximum=0.01}}"
 APPENDING = "--backend @Appending --set backend.path=out.txt"
+
+NAMED = "--set transport.name=answer"
+
+
+def write_letters(folder: Path, count: int) -> None:
+    """Write a file of lines, and run them through a transport that fails for one in ten."""
+    issued.write_lines(folder, count)
+    dying = options(FILE_IN, "--transport @OneInTenDies", NAMED, DEAD_LETTER, SQLITE_OUT)
+    Run(folder, ["run", *dying, "--dead-letters", "letters.db"]).join(3)
+
 
 SCENARIOS = (
     Scenario("file to file", options(FILE_IN, ANSWER, FILE_OUT), issued.write_lines, lines),
@@ -303,5 +316,14 @@ SCENARIOS = (
         count=2000,
         keeps_state=False,
         done=found.gone_from_the_spool,
+    ),
+    Scenario(
+        "dead letters redriven",
+        options("--transport @Answer", NAMED, SQLITE_OUT),
+        write_letters,
+        lambda folder: found.values_of(folder / "out.db"),
+        keeps_state=False,
+        done=found.gone_from_the_letters,
+        command=("dlq", "redrive", "letters.db"),
     ),
 )
