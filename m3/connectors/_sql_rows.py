@@ -1,6 +1,6 @@
 """The rows of a table or query of any database that SQLAlchemy knows."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,8 +40,8 @@ class SqlRows:
         self.identity = identity
         self._statement = statement
         self._source = source
-        self.names = plain(source.columns.keys())
-        self.key = plain(key)
+        self.names = tuple(map(str, source.columns.keys()))
+        self.key = key
         self._key = [source.columns[name] for name in key]
 
     def page(self, start: tuple[Any, ...] | None, limit: int) -> list[Any]:
@@ -74,7 +74,7 @@ class SqlRows:
         with self._engine.connect() as connection:
             streaming = connection.execution_options(stream_results=True, max_row_buffer=size)
             with streaming.execute(self._statement) as result:
-                self.names = plain(result.keys())
+                self.names = tuple(result.keys())
                 refuse_twins("query", self.names)
                 for page in result.partitions(size):
                     yield list(page)
@@ -85,11 +85,6 @@ class SqlRows:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
-
-
-def plain(names: Iterable[str]) -> tuple[str, ...]:
-    """Return *names* as strings and no more: checkpoints and dead letters keep no others."""
-    return tuple(str(name) for name in names)
 
 
 def from_there_on(pairs: list[tuple[Any, Any]]) -> sa.ColumnElement[bool]:
@@ -124,7 +119,7 @@ def table_rows(engine: sa.Engine, table: str, schema: str | None, key: tuple[str
         identity=f"the table {table!r} of {where}{f', schema {schema!r}' if schema else ''}",
         statement=sa.select(source),
         source=source,
-        key=key or tuple(column.name for column in found.primary_key.columns),
+        key=key or tuple(str(column.name) for column in found.primary_key.columns),
     )
 
 

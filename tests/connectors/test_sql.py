@@ -733,22 +733,14 @@ def test_a_run_goes_on_behind_any_row(numbers, read_all, options):
         frontend.cleanup()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"table": "items"}, {"query": "SELECT * FROM items", "key": "n"}, {"query": "SELECT 1 AS n"}],
-)
-def test_rows_and_checkpoints_can_be_kept(numbers, read_all, options):
-    """What is read is plain, the names of the columns too, as state and dead letters need it."""
-    frontend = SqlFrontend(url=numbers, **options)
-    frontend.wants_positions = True
-    item = read_all(frontend)[0]
-    if frontend.can_resume:
-        frontend.setup()
-        checkpoint = frontend.checkpoint(item.position)
-        frontend.cleanup()
-        assert loads(dumps(checkpoint)) == checkpoint
-        item = item.value
-    assert loads(dumps(item)) == item
+def test_items_and_checkpoints_are_plain(numbers, read_all):
+    """Names are strings and nothing more, and a checkpoint can be written down."""
+    frontend = SqlFrontend(url=numbers, table="items")
+    assert {type(name) for name in read_all(frontend)[0]} == {str}
+    frontend.setup()
+    checkpoint = frontend.checkpoint(3)
+    frontend.cleanup()
+    assert loads(dumps(checkpoint)) == checkpoint
 
 
 def test_a_key_of_three_columns_orders_by_all(url, read_all, write_all):
