@@ -25,7 +25,19 @@ USUAL = Usual(start=0.25, whole=0.6)
 """As on most machines; where it is not so, the kills land elsewhere."""
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def cases():
+    """Return the scenarios as parameters; one that needs a server is marked."""
+    return [
+        pytest.param(
+            scenario,
+            id=scenario.name,
+            marks=[pytest.mark.services] if scenario.needs == "pg8000" else [],
+        )
+        for scenario in SCENARIOS
+    ]
+
+
+@pytest.mark.parametrize("scenario", cases())
 def test_nothing_is_lost_and_nothing_comes_that_should_not(scenario, tmp_path):
     """After kills at random moments the sink has what was issued, as often as the level says."""
     if scenario.needs:
