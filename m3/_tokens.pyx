@@ -181,6 +181,11 @@ cdef class Ledger:
         """Whether some items that are to be answered are still on their way."""
         return self.open != NULL
 
+    @property
+    def is_crowded(self):
+        """Whether half of the items that may be open, unanswered or unmarked are."""
+        return self.count_held_up() >= self.most // 2
+
     cdef Token begin(self, object position):
         """Return the token of a new item."""
         cdef Token token = Token(position)

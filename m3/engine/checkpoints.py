@@ -50,6 +50,9 @@ __all__ = ("Checkpoints", "needs_rounds")
 SHARE = 10
 """A round that took so long is followed by no other for so many times as long."""
 
+CROWDED_PAUSE = 0.05
+"""Seconds to the next round while a frontend may soon have to wait for one."""
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.0002, 0.005
 """Seconds between two looks at what is still in flight, in an aligned round."""
 
@@ -267,14 +270,7 @@ class Checkpoints:
     def _live(self) -> None:
         error: Exception | None = None
         try:
-            pause: float | None = self._run.plan.checkpoint_interval
-            while not self._has_ended():
-                self._bell.wait(pause if self._store is not None else None)
-                self._bell.clear()
-                if not self._has_ended():
-                    began = self._run.runtime.monotonic()
-                    self._round()
-                    pause = self._rest(self._run.runtime.monotonic() - began)
+            self._make_rounds()
             if self._may_make_last():
                 self._round(is_last=True)
         except Exception as raised:
@@ -282,15 +278,35 @@ class Checkpoints:
         finally:
             self._close(error)
 
+    def _make_rounds(self) -> None:
+        """Make rounds when it is time for one, and when somebody asks, until the end."""
+        now = self._run.runtime.monotonic
+        not_before, due = 0.0, now() + self._run.plan.checkpoint_interval
+        while True:
+            self._bell.wait(max(0.0, due - now()) if self._store is not None else None)
+            self._bell.clear()
+            if self._has_ended():
+                return
+            began = now()
+            if began < not_before:
+                due = min(due, not_before)
+                continue
+            self._round()
+            rest = SHARE * (now() - began)
+            not_before = now() + rest if self._is_aligned else 0.0
+            due = now() + max(rest, self._interval())
+
     def _has_ended(self) -> bool:
         return self._is_ending or self._over.is_on()
 
-    def _rest(self, seconds: float) -> float:
-        """Leave the pipeline alone after a round that took so long; return the next interval."""
+    def _interval(self) -> float:
+        """Return after how long another round is due."""
         interval = self._run.plan.checkpoint_interval
-        if self._is_aligned:
-            self._run.aborting.wait(min(SHARE * seconds, interval))
-        return max(interval, SHARE * seconds)
+        return min(CROWDED_PAUSE, interval) if self._is_crowded() else interval
+
+    def _is_crowded(self) -> bool:
+        ledgers = [worker.work.ledger for worker in self._workers]
+        return any(ledger is not None and ledger.is_crowded for ledger in ledgers)
 
     def _may_make_last(self) -> bool:
         """Tell whether what the backends hold now may be kept."""

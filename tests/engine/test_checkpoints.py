@@ -1,6 +1,7 @@
 """Runs that go on where an earlier one ended, and what is durable in which order."""
 
 import threading
+import time
 
 import pytest
 from sturdy import Appended, Lines, Numbers, Table, lines_of, rows_of
@@ -426,3 +427,24 @@ def test_what_is_acknowledged_is_below_the_mark_also_when_the_run_ends_early(tmp
         running.wait(60)
         kept = look_at(tmp_path / "state").checkpoint.sources["Told/0"]
         assert max(acknowledged) <= kept
+
+
+def test_the_end_of_a_run_does_not_wait_for_the_rest_after_a_round(tmp_path):
+    """After a long round the next one is far away, but the last one comes with the end."""
+    began = threading.Event()
+
+    class Slow(Lines):
+        def commit(self):
+            if not began.is_set():
+                began.set()
+                return super().commit()
+            threading.Event().wait(0.3)
+            return super().commit()
+
+    def hook(number):
+        if number == 10:
+            began.wait(60)
+
+    start = time.monotonic()
+    pipeline(Numbers(20, hook), Slow(tmp_path / "out"), tmp_path, checkpoint_interval=0.05).run()
+    assert time.monotonic() - start < 2.5  # the rest alone would be 3 s

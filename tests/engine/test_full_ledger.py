@@ -2,7 +2,6 @@
 
 import threading
 
-import pytest
 from sturdy import Numbers
 
 from m3 import Backend, Pipeline
@@ -22,7 +21,6 @@ class Noted(Backend):
         self.commits.release()
 
 
-@pytest.mark.xfail(reason="the frontend waits until the interval is over", raises=TimeoutError)
 def test_a_full_ledger_asks_for_another_checkpoint(tmp_path):
     """
     The first item is under way while so many others are done that the frontend must wait.
