@@ -38,7 +38,7 @@ from m3._tokens cimport (
     position_of,
     settle,
 )
-from m3._waiting cimport Attempt, Waiting, Watch
+from m3._waiting cimport Attempt, Waiting
 
 from m3._types import DROP as _DROP
 from m3.errors import BatchError

@@ -53,7 +53,8 @@ cdef class Tally:
     def in_flight(self):
         """How many of the items that it has counted as produced are neither ended nor held."""
         cdef long long ended = self.delivered + self.dropped + self.dead_lettered
-        return self.produced - ended - self.failed - self.abandoned - <long long> m3_load(&self.held)
+        ended += self.failed + self.abandoned
+        return self.produced - ended - <long long> m3_load(&self.held)
 
     def ask(self):
         """Have the worker call its errand before its next item; see :func:`m3._loops.wake`."""
