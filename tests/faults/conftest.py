@@ -60,6 +60,17 @@ class Deadly(Transport):
         return data
 
 
+class Opening(Transport):
+    """Opens a file for each item, and forgets to close it."""
+
+    def setup(self):
+        self.files = []
+
+    def transport(self, data):
+        self.files.append(os.open(os.devnull, os.O_RDONLY))
+        return data
+
+
 class SlowSink(Backend):
     """Cannot keep up with what comes."""
 
@@ -75,6 +86,14 @@ def every_third(row):
 
 def same(item):
     return item
+
+
+def length_of_b(row):
+    return str(len(row["b"]))
+
+
+def endless(item):
+    return item if int(item) % 2 else endless(item)
 '''
 
 
@@ -94,6 +113,8 @@ class Ended:
 
 class Runner:
     """Runs ``m3 run`` in a folder that has a module of stages, ``faulty``."""
+
+    sources = SOURCES
 
     def __init__(self, folder):
         self.folder = folder
@@ -123,7 +144,7 @@ class Runner:
             [*within, *self.command(*arguments)],
             cwd=self.folder,
             env=self.environment(**(environment or {})),
-            preexec_fn=limit if limits else None,
+            preexec_fn=limit if limits else None,  # noqa: PLW1509
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options},
             stderr=subprocess.PIPE,
         )

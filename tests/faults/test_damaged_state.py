@@ -1,4 +1,4 @@
-"""F5: the state of a run that was killed is damaged: refused, or gone on with to the exact result."""
+"""F5: the state of a killed run is damaged: refused, or gone on with to the exact result."""
 
 import random
 import shutil
@@ -82,7 +82,7 @@ def check(make_runner, killed, tmp_path, name, seed, count):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_state_is_refused_or_right(make_runner, killed, tmp_path, name):
-    """A changed, zeroed or cut-off file of the state: exit code 2 and nothing is touched, or exact."""
+    """A changed or cut-off file of the state: exit code 2 and nothing is touched, or exact."""
     check(make_runner, killed, tmp_path, name, seed=1, count=5)
 
 

@@ -197,7 +197,7 @@ def is_whole(state):
 @pytest.mark.parametrize("kib", [4, 12, 32, 48, 96])
 @pytest.mark.parametrize("sink", ["jsonl", "sqlite"])
 def test_no_room_for_the_checkpoint(m3_run, source, disk, sink, kib):
-    """Where no checkpoint can be written the run fails, and its state is whole: it goes on later."""
+    """Where no checkpoint can be written the run fails; its state is whole, and it goes on later."""
     target = m3_run.folder / "out"
     words, ids = pipeline(sink, source, target, "checkpoint_interval=0.001")
     disk.resize(kib)
@@ -229,7 +229,7 @@ def test_no_file_may_grow(m3_run, source, limit):
 @pytest.mark.parametrize("name", ["letters.db", "letters.jsonl"])
 @pytest.mark.parametrize("kib", [4, 24, 128])
 def test_no_room_for_dead_letters(m3_run, source, disk, name, kib):
-    """An item that cannot be kept fails the run; with room again, none is missing or twice there."""
+    """An item that cannot be kept fails the run; with room again, each is there once."""
     target = m3_run.folder / "out"
     words, ids = pipeline("jsonl", source, target, "transport.on_error=dead_letter")
     letters = disk.path / name
