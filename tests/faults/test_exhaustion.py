@@ -37,7 +37,14 @@ def test_descriptors_run_out_in_user_code(m3_run, policy):
     """With 32 of them, and user code that opens one per item: item errors, and little work."""
     (m3_run.folder / "in").write_bytes(b"".join(b"%d\n" % n for n in range(COUNT)))
     words = ["--frontend", "file", "--transport", "faulty:Opening", "--backend", "null"]
-    words += ["--set", "frontend.path=in", "--set", f"transport.on_error={policy}", "--workers", "4"]
+    words += [
+        "--set",
+        "frontend.path=in",
+        "--set",
+        f"transport.on_error={policy}",
+        "--workers",
+        "4",
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = m3_run.run(*words, limits={"RLIMIT_NOFILE": 32})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

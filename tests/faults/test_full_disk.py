@@ -197,7 +197,7 @@ def is_whole(state):
 @pytest.mark.parametrize("kib", [4, 12, 32, 48, 96])
 @pytest.mark.parametrize("sink", ["jsonl", "sqlite"])
 def test_no_room_for_the_checkpoint(m3_run, source, disk, sink, kib):
-    """Where no checkpoint can be written the run fails; its state is whole, and it goes on later."""
+    """Where no checkpoint can be written the run fails; its state is whole and goes on later."""
     target = m3_run.folder / "out"
     words, ids = pipeline(sink, source, target, "checkpoint_interval=0.001")
     disk.resize(kib)

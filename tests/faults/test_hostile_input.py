@@ -33,7 +33,7 @@ def peak_of(m3_run, *words, **options):
 
 
 def make_long_line(path, length):
-    """Write three short lines and, between them, one of zeros that is so long, without its bytes."""
+    """Write three short lines and, between them, a hole that is so long."""
     with path.open("wb") as file:
         file.write(b"first\n")
         file.seek(length, os.SEEK_CUR)
@@ -108,7 +108,9 @@ def test_all_pairs_of_bytes_pass(m3_run, workers):
     assert hashlib.sha256(written).digest() == hashlib.sha256(PAIRS).digest()
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252", "shift_jis", "gb18030", "latin-1"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "ascii", "cp1252", "shift_jis", "gb18030", "latin-1"]
+)
 def test_what_is_no_text_is_an_item_error(m3_run, encoding):
     """With an encoding, exactly those lines fail that it cannot decode; the others come as text."""
     (m3_run.folder / "in").write_bytes(PAIRS)
@@ -118,7 +120,9 @@ def test_what_is_no_text_is_an_item_error(m3_run, encoding):
             good.append(line.decode(encoding))
         except UnicodeDecodeError:
             bad += 1
-    ended = m3_run.run(*copy("file", f"frontend.encoding={encoding}", f"backend.encoding={encoding}"))
+    ended = m3_run.run(
+        *copy("file", f"frontend.encoding={encoding}", f"backend.encoding={encoding}")
+    )
     assert ended.code == (INCOMPLETE if bad else 0)
     assert (ended.counts["delivered"], ended.counts["failed"]) == (len(good), bad)
     assert residual(ended.counts) == 0
@@ -168,7 +172,13 @@ def without_msgspec(m3_run):
 def test_huge_numbers(m3_run):
     """A whole number of 5,000 digits goes through or is an item error; the process lives."""
     digits = b"9" * 5000
-    lines = [b'{"id": 1}', b'{"id": ' + digits + b"}", b'{"id": 1e999}', b'{"id": -0.0}', b'{"id": 2}']
+    lines = [
+        b'{"id": 1}',
+        b'{"id": ' + digits + b"}",
+        b'{"id": 1e999}',
+        b'{"id": -0.0}',
+        b'{"id": 2}',
+    ]
     (m3_run.folder / "in").write_bytes(b"\n".join(lines) + b"\n")
     words = ["--frontend", "jsonl", "--backend", "jsonl", "--set", "backend.path=out"]
     words += ["--set", "frontend.path=in", "--set", "frontend.on_error=skip"]
