@@ -66,8 +66,9 @@ def run_pipeline(configuration: Configuration, *, from_start: bool = False, verb
     with with_progress(engine, options.progress, verbosity):
         outcome = Supervisor(engine, console).run()
     report = engine.report()
-    _write_report(report_file, report)
-    return _Ending(console, outcome, report, plan, verbosity).code()
+    is_written = _write_report(report_file, report, console)
+    code = _Ending(console, outcome, report, plan, verbosity).code()
+    return code if is_written else code or ExitCode.FAILED
 
 
 def _about(level: Level) -> dict[str, str]:
@@ -167,11 +168,18 @@ def _opened(path: str | None) -> TextIO | None:
         raise ConfigError(f"--report {path}: cannot be written: {error.strerror}") from error
 
 
-def _write_report(file: TextIO | None, report: Report) -> None:
-    if file is not None:
+def _write_report(file: TextIO | None, report: Report, console: Console) -> bool:
+    """Write the report, if one is wanted; where that cannot be done, say so and return false."""
+    if file is None:
+        return True
+    try:
         with file:
             json.dump(report.as_dict(), file, indent=2)
             file.write("\n")
+    except OSError as error:
+        console.error(f"--report {file.name}: cannot be written: {error.strerror}")
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -123,6 +123,8 @@ class AsyncWork:
                 del item, token
         except ShutDown:
             pass
+        except BaseException as error:  # what another thread has raised in this one
+            self._error = error
         finally:
             self._loop.call_soon_threadsafe(self._input_ended.set)
 

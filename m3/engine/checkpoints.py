@@ -275,6 +275,9 @@ class Checkpoints:
                 self._round(is_last=True)
         except Exception as raised:
             error = raised
+        except BaseException as raised:  # what another thread has raised in this one
+            error = AbandonedError(f"the thread that makes checkpoints has died: {raised!r}")
+            self._run.fail(_failure_of(raised))
         finally:
             self._close(error)
 
@@ -461,5 +464,5 @@ def _listed(keys: Any) -> str:
     return ", ".join(sorted(keys)) or "none"
 
 
-def _failure_of(error: Exception) -> StageError:
+def _failure_of(error: BaseException) -> StageError:
     return StageError(error, stage="checkpoint", worker=0)
