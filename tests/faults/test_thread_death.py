@@ -126,17 +126,24 @@ class Kept(Backend):
 
 
 class Asking(Frontend):
-    """Numbers; keeps which of them were acknowledged."""
+    """Numbers, half of them before there was a first answer; keeps the acknowledged ones."""
 
     def __init__(self, *, acknowledged):
         self.acknowledged = acknowledged
+        self.heard = threading.Event()
 
     def produce(self):
         for number in range(COUNT):
+            if number == COUNT // 2:
+                self.heard.wait(30)
             yield Item(number, number)
 
     def ack(self, position):
         self.acknowledged.append(position)
+        self.heard.set()
+
+    def stop(self):
+        self.heard.set()
 
 
 @pytest.mark.parametrize("at", [1, 2])
