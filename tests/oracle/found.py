@@ -137,10 +137,11 @@ def _record_of_letter(letter: DeadLetter) -> tuple[str, int, str]:
 def below_the_mark(folder: Path, _: int) -> set[Record]:
     """Return the records that the next run will not read again, as the state has it."""
     try:
-        (place,) = look_at(folder / "state").checkpoint.sources.values()
+        places = look_at(folder / "state").checkpoint.sources
     except StateError:  # there is none yet
         return set()
-    if place is None:
+    place = next(iter(places.values()), None)
+    if place is None:  # it is as it was made, or of a run that had only begun
         return set()
     line, _, flags, *_ = place["files"][0].split(" ", 5)
     return {answer(number) for number in range(int(line) - ("behind" not in flags))}
