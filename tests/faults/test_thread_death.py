@@ -74,11 +74,12 @@ def strike_anywhere(name, folder, chance):
         strike(chance.choice(threads).ident, chance.choice(KINDS))
     thread.join(5)
     if thread.is_alive():
-        engine.abandon()
-        return "hangs"
+        engine.stop(timeout=2)
+        thread.join(5)
+        return "hangs for ever" if thread.is_alive() else "hangs until it is stopped"
     report = engine.report()
     if residual(report):
-        return "items are not accounted for"
+        return f"items are not accounted for, and it says {errors}"
     if not errors and report.delivered + report.failed != COUNT and name != "expand":
         return "items are lost, and the run says that all is well"
     if answers and sorted(answers) != list(range(report.produced)):
@@ -139,17 +140,12 @@ class Asking(Frontend):
         self.acknowledged.append(position)
 
 
-@pytest.mark.parametrize("at", [1, 2])
-def test_a_strike_in_the_thread_of_the_checkpoints(monkeypatch, at):
+def test_a_strike_in_the_thread_of_the_checkpoints(monkeypatch):
     """The run fails, and nothing is acknowledged that was not committed."""
-    calls, acknowledged, committed = [], [], []
-    inner = Checkpoints._commit_all
+    acknowledged, committed = [], []
 
     def struck(self):
-        calls.append(1)
-        if len(calls) == at:
-            raise Bolt
-        return inner(self)
+        raise Bolt
 
     monkeypatch.setattr(Checkpoints, "_commit_all", struck)
     pipeline = Pipeline(Asking, acknowledged=acknowledged)
