@@ -140,12 +140,17 @@ class Asking(Frontend):
         self.acknowledged.append(position)
 
 
-def test_a_strike_in_the_thread_of_the_checkpoints(monkeypatch):
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_strike_in_the_thread_of_the_checkpoints(monkeypatch, at):
     """The run fails, and nothing is acknowledged that was not committed."""
-    acknowledged, committed = [], []
+    calls, acknowledged, committed = [], [], []
+    inner = Checkpoints._commit_all
 
     def struck(self):
-        raise Bolt
+        calls.append(1)
+        if len(calls) == at:
+            raise Bolt
+        return inner(self)
 
     monkeypatch.setattr(Checkpoints, "_commit_all", struck)
     pipeline = Pipeline(Asking, acknowledged=acknowledged)
