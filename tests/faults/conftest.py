@@ -224,4 +224,4 @@ def disk(tmp_path):
     if done.returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
     yield Disk(path)
-    subprocess.run(["umount", path], check=True)
+    subprocess.run(["umount", "-l", path], check=True)  # what reads it may not have closed it

