@@ -1,5 +1,6 @@
 """A slow consumer and a source without end: memory stays, and a stop comes at once."""
 
+import os
 import threading
 import time
 import tracemalloc
@@ -63,19 +64,37 @@ def test_a_blocked_pipeline_costs_nothing():
     engine = pipeline.backend(sink, queue_size=10).engine()
     engine.start(block=False)
     assert is_there.wait(10)
-    while not is_full(engine):
-        time.sleep(0.001)
-    before = time.process_time()
-    time.sleep(1)
-    used = time.process_time() - before
+    await_full(engine)
+    used = cpu_used_in(1)
     may_go.set()
     engine.stop(timeout=10)
     assert used < 0.05
 
 
-def is_full(engine):
-    queues = [stage.queue for stage in engine.report().stages if stage.queue is not None]
-    return all(queue.putters for queue in queues)
+def await_full(engine):
+    """Wait until somebody waits at each queue."""
+    while True:
+        queues = [stage.queue for stage in engine.report().stages if stage.queue is not None]
+        if all(queue.putters for queue in queues):
+            return
+        os.sched_yield()
+
+
+def cpu_used_in(seconds):
+    """Return the CPU time of this process in so many seconds of doing nothing."""
+    before = time.process_time()
+    time.sleep(seconds)
+    return time.process_time() - before
+
+
+def slow_sink_that_tells(taken):
+    """Return a sink that takes a millisecond for an item, and says when it begins."""
+
+    def sink(item):
+        taken.release()
+        time.sleep(0.001)
+
+    return sink
 
 
 @pytest.mark.parametrize("abandons", [False, True])
@@ -84,12 +103,7 @@ def test_stopping_a_source_without_end(abandons):
     times = []
     for _ in range(20):
         taken = threading.Semaphore(0)
-
-        def sink(item, taken=taken):
-            taken.release()
-            time.sleep(0.001)
-
-        engine = Pipeline(Endless).backend(sink, queue_size=20).engine()
+        engine = Pipeline(Endless).backend(slow_sink_that_tells(taken), queue_size=20).engine()
         engine.start(block=False)
         for _ in range(5):
             assert taken.acquire(timeout=10)
@@ -111,10 +125,7 @@ def test_a_minute_of_a_slow_consumer(m3_run):
     words = ["--frontend", "faulty:Counting", "--backend", "faulty:SlowSink"]
     process = m3_run.start(*words, stdout=None)
     process.stderr.readline()
-    peaks = []
-    for _ in range(12):
-        time.sleep(5)
-        peaks.append(memory_of(process.pid))
+    peaks = list(memory_every_five_seconds(process.pid, 12))
     process.terminate()
     ended = m3_run.end(process)
     assert ended.code == -15
@@ -127,3 +138,9 @@ def test_a_minute_of_a_slow_consumer(m3_run):
 def memory_of(pid):
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * 4096
+
+
+def memory_every_five_seconds(pid, times):
+    for _ in range(times):
+        time.sleep(5)
+        yield memory_of(pid)
