@@ -90,15 +90,7 @@ class Worker:
         # Here, for Ctrl-C may come before the one who started the thread knows it.
         self.thread = threading.current_thread()
         try:
-            if not self._run.aborting.is_on():
-                self._prepare()
-        finally:
-            self.is_prepared = True
-            self._run.prepared(self)
-        if self._run.stores.has_rounds:
-            self.opening.serve()
-        self.go.wait()
-        try:
+            self._await_go()
             if self.may_work:
                 self._work()
         finally:
@@ -109,6 +101,18 @@ class Worker:
             self._await_end()
         self._clean_up()
         self.cpu = self._run.runtime.thread_time()
+
+    def _await_go(self) -> None:
+        """Set up, go back to the last checkpoint, and wait until all others have done so."""
+        try:
+            if not self._run.aborting.is_on():
+                self._prepare()
+        finally:
+            self.is_prepared = True
+            self._run.prepared(self)
+        if self._run.stores.has_rounds:
+            self.opening.serve()
+        self.go.wait()
 
     def _await_end(self) -> None:
         """Wait until nothing that its stages have passed on can need them any more."""
