@@ -277,12 +277,12 @@ cdef class Ledger:
             place = <m3_size*> &self.done[self.low % self.most]
         return self.low - first
 
-    def release(self, size_t count):
-        """Take note that the mark, as it was moved over *count* items, is kept; answer for them."""
+    def release(self):
+        """Take note that the mark is kept where it is; answer for what is below it."""
         for answer in self.passed:
             self.answers.put(answer)
         self.passed = []
-        m3_add(&self.released, count)
+        m3_store(&self.released, self.low)
         m3_fence()
         if m3_load(&self.lot.waiting):
             self.lot.unpark_all()

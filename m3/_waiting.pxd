@@ -17,9 +17,9 @@ cdef class Waiting:
     cdef unsigned long long added
 
     cdef size_t count(self) noexcept
-    cdef int add(self, Attempt attempt, double due) except -1
-    cdef double due(self) except? -1
-    cdef Attempt take_due(self)
+    cpdef int add(self, Attempt attempt, double due) except -1
+    cpdef double due(self) except? -1
+    cpdef Attempt take_due(self)
     cdef int sleep(self, double until, m3_size* asked) except -1
 
 

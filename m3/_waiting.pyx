@@ -58,17 +58,17 @@ cdef class Waiting:
     cdef size_t count(self) noexcept:
         return len(self.heap)
 
-    cdef int add(self, Attempt attempt, double due) except -1:
+    cpdef int add(self, Attempt attempt, double due) except -1:
         """Keep *attempt* until *due*; of those due at the same time the first one goes first."""
         self.added += 1
         heappush(self.heap, (due, self.added, attempt))
         return 0
 
-    cdef double due(self) except? -1:
+    cpdef double due(self) except? -1:
         """Return when the next one is due, on the monotonic clock; infinity for none."""
         return self.heap[0][0] if self.heap else INFINITY
 
-    cdef Attempt take_due(self):
+    cpdef Attempt take_due(self):
         """Take the next one, if it is due."""
         if not self.heap or self.due() > <double> monotonic():
             return None
@@ -96,20 +96,6 @@ cdef class Waiting:
         else:
             self.aborting.lot.park(&waiter, until)
         return 0
-
-    # -- for tests and for stages whose code is called from Python
-
-    def put(self, item, token, int failures, double since, double due):
-        """Keep an item until *due*."""
-        self.add(Attempt(item, token, failures, since), due)
-
-    def pop_due(self):
-        """Take the next attempt if it is due, else None."""
-        return self.take_due()
-
-    def next_due(self):
-        """Return when the next one is due."""
-        return self.due()
 
 
 cdef class Watch:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "m3"
 
 FLOORS = (
-    {"errors", "_types", "_plain", "_shown", "secret"},
+    {"errors", "_types", "_durable", "_plain", "_shown", "secret"},
     {
         "_sync",
         "_parking",

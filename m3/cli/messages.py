@@ -1,18 +1,13 @@
 """A failed run, for people."""
 
-import os
 import traceback
 from collections.abc import Iterator
-from itertools import takewhile
-from pathlib import Path
 
 from m3.connectors._sinks import STDOUT
+from m3.engine.tracebacks import keep_foreign_frames
 from m3.errors import HungWorkerError, M3Error, StageError, StateError, describe
 
 __all__ = ("is_about_state", "is_closed_pipe", "leaves", "told")
-
-PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
-CONNECTORS = PACKAGE + "connectors" + os.sep
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -56,24 +51,10 @@ def told(error: BaseException, *, verbosity: int) -> str:
     if verbosity < 0 or is_plain or isinstance(cause, StateError):
         return message
     formatted = traceback.TracebackException.from_exception(cause)
-    if verbosity == 0 and not _keep_foreign_frames(formatted):
+    if verbosity == 0 and not keep_foreign_frames(formatted):
         return message
     return message + "\n" + "".join(formatted.format()).rstrip("\n")
 
 
 def _cause(error: BaseException) -> BaseException:
     return error.error if isinstance(error, StageError) else error
-
-
-def _keep_foreign_frames(formatted: traceback.TracebackException) -> bool:
-    """Remove the frames of m3 and what its connectors call; return whether any are left."""
-    before = takewhile(lambda frame: not frame.filename.startswith(CONNECTORS), formatted.stack)
-    foreign = [frame for frame in before if not _is_own(frame.filename)]
-    formatted.stack[:] = foreign
-    chained = [formatted.__cause__, formatted.__context__, *(formatted.exceptions or ())]
-    kept = [_keep_foreign_frames(inner) for inner in chained if inner is not None]
-    return bool(foreign) or any(kept)
-
-
-def _is_own(filename: str) -> bool:
-    return filename.startswith((PACKAGE, "m3" + os.sep)) or filename.endswith(".pyx")

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from m3.connectors._parts import make_durable
+from m3._durable import sync
 from m3.errors import ConfigError, MissingExtraError, StateError, abridged
 
 __all__ = ("Gathering", "Part", "arrow", "identity", "parquet", "schema_of")
@@ -252,7 +252,7 @@ class Part:
         """Complete the file and make it durable."""
         self._writer.close()
         self._file.close()
-        make_durable(self.path)
+        sync(self.path)
 
     def discard(self) -> None:
         """Remove what was written."""

@@ -4,8 +4,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from m3._durable import sync
 from m3.connectors._reading import FilePath
-from m3.connectors._sinks import sync_directory, write_all
+from m3.connectors._sinks import write_all
 
 __all__ = ("Growing",)
 
@@ -44,7 +45,7 @@ class Growing:
         """Make what was written durable."""
         os.fsync(self._descriptor)
         if self._unnamed is not None:
-            sync_directory(self._unnamed)
+            sync(self._unnamed)
         self._unnamed = None
 
     def close(self, *, keep: bool) -> None:

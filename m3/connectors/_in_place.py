@@ -11,8 +11,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from m3._durable import sync
 from m3.connectors._paths import FilePath
-from m3.connectors._sinks import append_whole, sync_directory
+from m3.connectors._sinks import append_whole
 from m3.errors import StateError, abridged
 
 __all__ = ("InPlace", "Written")
@@ -146,7 +147,7 @@ class InPlace:
             )
         os.fsync(self._descriptor)
         if not self._name_is_durable:
-            sync_directory(self._path.resolve().parent)
+            sync(self._path.resolve().parent)
             self._name_is_durable = True
         return self._written.mark()
 

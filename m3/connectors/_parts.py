@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from m3.connectors._sinks import sync_directory
+from m3._durable import sync
 from m3.errors import ConfigError, StateError
 
-__all__ = ("OneFile", "Parts", "make_durable")
+__all__ = ("OneFile", "Parts")
 
 NAME = re.compile(r"part-(\d{5,})\.parquet")
 WRITER = ".m3-writer"
@@ -62,7 +62,7 @@ class OneFile:
         with suppress(FileNotFoundError):
             file.chmod(stat.S_IMODE(self._path.stat().st_mode))
         file.replace(self._path)
-        sync_directory(self._path.parent)
+        sync(self._path.parent)
 
     def close(self) -> None:
         """Do nothing."""
@@ -170,16 +170,16 @@ class Parts:
             file.rename(self._directory / name_of(self.next))
             self.next += 1
         if files:
-            sync_directory(self._directory)
+            sync(self._directory)
 
     def _become(self, writer: str) -> None:
         """Take a mark, which is there after a crash too."""
         self.writer = writer
         file = self.temporary()
         file.write_text(writer, "ascii")
-        make_durable(file)
+        sync(file)
         file.rename(self._directory / WRITER)
-        sync_directory(self._directory)
+        sync(self._directory)
 
     def _remove_from(self, number: int) -> None:
         """Remove our parts from *number* on, the last first."""
@@ -187,7 +187,7 @@ class Parts:
             path = self._directory / name_of(each)
             if each >= number and self._writer_of(path) == self.writer:
                 path.unlink()
-        sync_directory(self._directory)
+        sync(self._directory)
         self.next = max(self._numbers(), default=-1) + 1
 
     def _numbers(self) -> set[int]:
@@ -206,13 +206,4 @@ def make_directory(path: Path) -> None:
     if not path.exists():
         make_directory(path.parent)
         path.mkdir(exist_ok=True)
-        sync_directory(path.parent)
-
-
-def make_durable(path: Path) -> None:
-    """Make the content of the file at *path* durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path.parent)

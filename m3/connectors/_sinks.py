@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from m3._durable import sync
 from m3.connectors._paths import FilePath, is_stream
 from m3.errors import ConfigError
 
@@ -27,7 +28,6 @@ __all__ = (
     "Stdout",
     "append_whole",
     "open_sink",
-    "sync_directory",
 )
 
 STDOUT = "<stdout>"
@@ -169,7 +169,7 @@ class Replacement:
         os.fsync(self._file.fileno())
         self._file.close()
         self._temporary.replace(self._target)
-        sync_directory(self._target.parent)
+        sync(self._target.parent)
 
     def _inherit(self) -> None:
         with suppress(FileNotFoundError):
@@ -229,12 +229,3 @@ def write_to_object(data: bytes) -> None:
     else:
         sys.stdout.write(data.decode("utf-8", "surrogateescape"))
     sys.stdout.flush()
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in the directory *path* durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -134,7 +134,12 @@ class Checkpoints:
         plan = self._run.plan
         self._frontends = self._members("frontend")
         self._backends = self._members("backend")
-        self._committing = [each for each in self._backends if commits(each.instance)]
+        self._transactional = [each for each in self._backends if is_transactional(each.instance)]
+        self._committing = [
+            each
+            for each in self._backends
+            if commits(each.instance) and not is_transactional(each.instance)
+        ]
         instances = {name: it for each in self._workers for name, it in each.work.instances.items()}
         found = levels(plan, instances)
         is_replayed = all(each.level != LEVELS[0] for each in found[: len(plan.frontends)])
@@ -162,10 +167,6 @@ class Checkpoints:
             for spec in worker.pool.specs
             if spec.kind == kind
         ]
-
-    @property
-    def _transactional(self) -> list[Member]:
-        return [each for each in self._backends if is_transactional(each.instance)]
 
     def _go_back(self) -> None:
         """Have every stage go back to where the last checkpoint is."""
@@ -203,7 +204,7 @@ class Checkpoints:
     def _check_parts(self, checkpoint: Checkpoint) -> None:
         """Refuse a checkpoint of other stages than there are."""
         sources = {each.key for each in self._frontends if resumes(each.instance)}
-        sinks = {each.key for each in self._committing if not is_transactional(each.instance)}
+        sinks = {each.key for each in self._committing}
         marks = checkpoint.sinks.keys() - {LETTERS}
         for what, kept, there in (
             ("frontends", checkpoint.sources.keys(), sources),
@@ -401,7 +402,7 @@ class Checkpoints:
             if ledger is None or self._store is None or not resumes(frontend):
                 continue
             if not self._is_aligned:
-                worker.work.unreleased += ledger.advance()
+                ledger.advance()
             position = ledger.last if self._is_aligned else ledger.low_mark
             if position is None:
                 found[key] = self._last.sources.get(key)
@@ -413,8 +414,7 @@ class Checkpoints:
 
     def _commit_all(self) -> dict[str, Any]:
         """Have all backends commit but the transactional ones; return their marks."""
-        plain = [each for each in self._committing if not is_transactional(each.instance)]
-        posted = [(each.key, self._post(each, each.instance.commit)) for each in plain]
+        posted = [(each.key, self._post(each, each.instance.commit)) for each in self._committing]
         marks = {key: errand.wait() for key, errand in posted}
         if self._letters is not None:
             marks[LETTERS] = self._letters.mark()
@@ -455,9 +455,8 @@ class Checkpoints:
         self._store.write(checkpoint)
         self._last = checkpoint
         for _, worker, _ in self._frontends:
-            if worker.work.ledger is not None and worker.work.unreleased:
-                worker.work.ledger.release(worker.work.unreleased)
-                worker.work.unreleased = 0
+            if worker.work.ledger is not None:
+                worker.work.ledger.release()
 
 
 def _listed(keys: Any) -> str:

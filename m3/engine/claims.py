@@ -7,7 +7,7 @@ from pathlib import Path
 
 from m3.errors import StateError
 
-__all__ = ("claim", "claimed")
+__all__ = ("claim", "claimed", "is_at")
 
 
 def claimed(path: Path, *, refusal: str) -> int:
@@ -29,7 +29,7 @@ def claimed(path: Path, *, refusal: str) -> int:
         descriptor = os.open(path, flags, 0o600)
         try:
             claim(descriptor, refusal=refusal)
-            if _is_at(descriptor, path):
+            if is_at(descriptor, path):
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -50,7 +50,8 @@ def claim(descriptor: int, *, refusal: str) -> None:
         raise StateError(refusal) from error
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
+    """Return whether the open file is the one at *path* still."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.stat())
     return False

@@ -10,6 +10,7 @@ from m3._types import DROP
 from m3.engine.limits import FailureLimit
 from m3.engine.plan import StageSpec
 from m3.engine.retries import delay_before_next
+from m3.engine.validation import final_verdict
 from m3.errors import (
     ConfigError,
     DeadLetterError,
@@ -208,9 +209,7 @@ class Judge:
         )
 
     def _verdict(self, failure: StageError) -> object:
-        policy = self._spec.on_error
-        if isinstance(policy, Retry):
-            policy = policy.then
+        policy = final_verdict(self._spec)
         if callable(policy):
             verdict = self._checked(policy(failure))
         elif isinstance(failure.error, Reject):

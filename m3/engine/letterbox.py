@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3.engine.plan import Plan
+from m3.engine.validation import final_verdict
 from m3.errors import StageError
-from m3.policies import Retry
 
 if TYPE_CHECKING:
     from m3.engine.letters import DeadLetters
@@ -37,14 +37,10 @@ def letterbox_of(plan: Plan) -> "Letterbox | None":
     if not isinstance(path, str | os.PathLike):
         return Letterbox(Path(), pipeline=plan.name, store=path)
     box = Letterbox(Path(path), pipeline=plan.name)
-    if plan.dead_letters is not None or any(map(_keeps_letters, plan)) or box.path.exists():
+    is_meant = any(final_verdict(spec) == "dead_letter" for spec in plan)
+    if plan.dead_letters is not None or is_meant or box.path.exists():
         box.open()
     return box
-
-
-def _keeps_letters(spec: Any) -> bool:
-    policy = spec.on_error.then if isinstance(spec.on_error, Retry) else spec.on_error
-    return bool(policy == "dead_letter")
 
 
 class Letterbox:

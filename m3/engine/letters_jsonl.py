@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from m3._durable import sync
 from m3._plain import dumps, loads
 from m3.engine.claims import claim, claimed
 from m3.engine.dead_letter import (
@@ -64,7 +65,7 @@ class JsonlDeadLetters:
         try:
             if for_writing:
                 self._descriptor = claimed(path, refusal=self._refusal)
-                _sync_directory(path.parent)
+                sync(path.parent)
             self._check(for_writing=for_writing)
         except OSError as error:
             self._disconnect()
@@ -236,7 +237,7 @@ class JsonlDeadLetters:
             raise
         self._disconnect()
         self._descriptor = descriptor
-        _sync_directory(self._path.parent)
+        sync(self._path.parent)
 
     def _disconnect(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
@@ -278,11 +279,3 @@ def line_from(text: bytes) -> Line:
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

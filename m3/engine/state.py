@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
+from m3._durable import sync
 from m3._plain import dumps, loads
 from m3.engine.state_lock import UNMADE, LastNumber, StateLock, user_of
 from m3.errors import NotPlainError, StateError
@@ -330,8 +331,6 @@ def _last_of(read: Callable[[], T], folder: Path) -> T:
 
 def _make(folder: Path) -> None:
     """Make the folder, if it is missing."""
-    from m3.engine.state_db import sync
-
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from m3._durable import sync
 from m3.errors import StateError
 
 __all__ = (
@@ -141,15 +142,6 @@ def files_of(path: Path) -> list[Path]:
     """Return the files of the database that are there."""
     files = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
     return [file for file in files if os.path.lexists(file)]
-
-
-def sync(path: Path) -> None:
-    """Block until the file or folder is on the disk."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _connect(database: Path | str, *, uri: bool = False) -> sqlite3.Connection:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from m3.engine.claims import is_at
 from m3.errors import StateError
 
 __all__ = ("UNMADE", "LastNumber", "StateLock", "user_of")
@@ -155,7 +156,7 @@ def _locked(path: Path) -> int:
         file = os.open(path, flags, 0o600)
         try:
             _lock(file, path)
-            if _is_at(file, path):
+            if is_at(file, path):
                 return file
         except BaseException:
             os.close(file)
@@ -187,13 +188,6 @@ def _tries(file: int, operation: int) -> bool:
             f"a state cannot be locked here ({error.strerror}); keep it on a local disk"
         ) from error
     return True
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _is_own(file: int) -> bool:

@@ -8,11 +8,13 @@ is left behind ends when its call returns, if it does, and what it returns is
 discarded.
 """
 
+import os
 import sys
 import threading
 import traceback
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m3._tokens import Tally
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from m3.engine.engine import Engine
 
 __all__ = ("Watchdog",)
+
+ENGINE = str(Path(__file__).resolve().parent) + os.sep
 
 MOST_LEFT_BEHIND = 64
 """So many calls of a stage may be left behind at a time; one more fails the run."""
@@ -46,7 +50,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to look, if there is a stage to look after."""
-        if any(_is_watched(spec) for spec in self._run.plan):
+        if any(spec.timeout is not None for spec in self._run.plan):
             self._thread = self._run.runtime.spawn(self._look, "m3-timeouts")
 
     def end(self) -> None:
@@ -133,10 +137,6 @@ class Watchdog:
         )
 
 
-def _is_watched(spec: StageSpec) -> bool:
-    return spec.timeout is not None
-
-
 def _stack_of(thread: threading.Thread | None) -> str:
     frame = sys._current_frames().get(thread.ident or 0) if thread else None
     return "".join(_own_frames(traceback.extract_stack(frame))) if frame else ""
@@ -145,5 +145,5 @@ def _stack_of(thread: threading.Thread | None) -> str:
 def _own_frames(frames: Iterable[traceback.FrameSummary]) -> list[str]:
     """Return the frames below those of m3, as lines."""
     lines = list(frames)
-    inner = [index for index, frame in enumerate(lines) if "/m3/engine/" in frame.filename]
+    inner = [index for index, frame in enumerate(lines) if frame.filename.startswith(ENGINE)]
     return traceback.format_list(lines[inner[-1] + 1 if inner else 0 :])

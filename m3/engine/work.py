@@ -93,8 +93,6 @@ class Work:
         errands: calls that others want made in the worker's thread.
         ledger: the items of a frontend that it is to be told about, or that are
             to be done again by a later run; None if there is no need for one.
-        unreleased: how many items the mark of the ledger was moved over since
-            the last checkpoint.
         watch: the call at hand, of a stage with a timeout.
         succession: what it takes over from a worker before it; None for the first.
         answers: tell a frontend what became of its items; None if it does not care.
@@ -116,7 +114,6 @@ class Work:
         self.interrupt = run.runtime.switch()
         self.errands = Errands(run.runtime)
         self.ledger: Ledger | None = None
-        self.unreleased = 0
         self.watch: Watch | None = None
         self.succession = succession
         self.answers: Answers | None = None

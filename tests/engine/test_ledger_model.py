@@ -13,7 +13,7 @@ from m3._parking import Switch
 from m3._queue import BoundedQueue
 from m3._steps import Manual, Send
 from m3._tokens import ABANDONED, DEAD_LETTERED, DELIVERED, DROPPED, FAILED, Ledger, Tally
-from m3._waiting import Waiting
+from m3._waiting import Attempt, Waiting
 
 OUTCOMES = {
     DROPPED: "dropped",
@@ -103,7 +103,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.low += 1
         assert self.ledger.advance() == self.low - first
         assert self.ledger.low_mark == (self.low - 1 if self.low else None)
-        self.ledger.release(self.low - first)
+        self.ledger.release()
 
     @precondition(lambda self: self.answering and self.told)
     @rule()
@@ -150,13 +150,13 @@ class WaitingMachine(RuleBasedStateMachine):
     def put(self, ago, is_due, failures):
         due = -float(ago) if is_due else time.monotonic() + 1000 * ago
         self.added += 1
-        self.waiting.put(self.added, None, failures, 1.5, due)
+        self.waiting.add(Attempt(self.added, None, failures, 1.5), due)
         self.model.append((due, self.added, failures))
         self.model.sort()
 
     @rule()
     def pop(self):
-        attempt = self.waiting.pop_due()
+        attempt = self.waiting.take_due()
         if self.model and self.model[0][0] < 0:
             _, item, failures = self.model.pop(0)
             assert (attempt.item, attempt.failures, attempt.since) == (item, failures, 1.5)
@@ -173,7 +173,7 @@ class WaitingMachine(RuleBasedStateMachine):
     @invariant()
     def it_knows_how_many_and_when(self):
         assert len(self.waiting) == len(self.model)
-        assert self.waiting.next_due() == (self.model[0][0] if self.model else float("inf"))
+        assert self.waiting.due() == (self.model[0][0] if self.model else float("inf"))
 
 
 TestLedger = LedgerMachine.TestCase
