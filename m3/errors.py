@@ -1,12 +1,16 @@
 """
-Everything that m3 raises, in one tree.
+Everything that m3 raises, in one tree; the leaves of two branches have modules of their own.
 
 .. code-block:: text
 
     M3Error
     ├── ConfigError (ValueError)        a description that cannot work
     │   ├── PlanError                   ... of a pipeline, written in Python
+    │   ├── ImproperlyConfigured        ... of the backends of a pool
+    │   │   └── MissingSettingError (AttributeError)
+    │   ├── ResourceError               an annotation that no resource fits
     │   └── UnknownNameError (LookupError)
+    │       └── InvalidBackendError     a pool has no such backend
     ├── EngineStateError (RuntimeError) a call at the wrong time
     ├── StageError                      user code raised: which stage, worker, item
     │   ├── SetupError
@@ -16,16 +20,29 @@ Everything that m3 raises, in one tree.
     ├── StopPipeline                    raised by a stage's code to end the run well
     ├── Reject                          ... to say that an item is bad for good
     ├── RetryLater                      ... to be called with the item again later
+    ├── CrashError (RuntimeError)       the process has died over an item
     ├── ItemTimeoutError (TimeoutError) a stage took too long over an item
     ├── StateError (RuntimeError)       kept state that cannot be gone on from
     ├── DeadLetterError                 an item could not be kept as a dead letter
     ├── NotPlainError (TypeError)       a value that cannot be written down and read back
     ├── HungWorkerError (TimeoutError)  a worker did not end by the deadline
     ├── BatchError                      some items of a batch failed, the others did not
+    ├── RefusedError                    a service did not take an item, or do what was asked
+    ├── InputChangedError (RuntimeError) input was replaced while it was read
     ├── RecordTooLongError (ValueError) an input record over its limit
     ├── CompressedInputError (ValueError) input that cannot be decompressed, or not safely
     ├── MalformedRecordError (ValueError) an input record that is not what its format says
     ├── MissingExtraError (ImportError) an optional dependency is not installed
+    ├── ComponentError                  a component's own code raised: which one, in which phase
+    │   ├── CircularDependencyError (ConfigError)
+    │   └── ComponentTimeoutError (TimeoutError)
+    ├── ComponentStateError (RuntimeError) a conductor was asked at the wrong time
+    ├── ConductorError (ExceptionGroup) several components failed
+    ├── NotConnectedError (LookupError) a pool that has no connection to a region
+    ├── BusError (ConnectionError)      a bus does not do what it was asked for
+    │   ├── BusTimeoutError (TimeoutError) ... in time
+    │   └── UndeliverableError          no queue gets a mandatory message
+    ├── BodyError (ValueError)          a value that no message can have, or a body without one
     └── PipelineError (ExceptionGroup)  several of the above at once
 
 ``Full``, ``Empty`` and ``ShutDown`` are those of :mod:`queue`, so that code
@@ -34,11 +51,25 @@ CPython 3.13 and is defined here for older ones.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from queue import Empty, Full
 from typing import Any
 
-from m3._shown import masked, one_line, safe
+from m3._messages import abridged as abridged  # noqa: PLC0414 - a door for all who write errors
+from m3._messages import describe as describe  # noqa: PLC0414 - the same
+from m3._resource_errors import (
+    CircularDependencyError,
+    ComponentError,
+    ComponentStateError,
+    ComponentTimeoutError,
+    ConductorError,
+    ImproperlyConfigured,
+    InvalidBackendError,
+    MissingSettingError,
+    NotConnectedError,
+    ResourceError,
+)
+from m3._root_errors import ConfigError, M3Error, PlanError, UnknownNameError
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -51,23 +82,39 @@ else:
 __all__ = (
     "AbandonedError",
     "BatchError",
+    "BodyError",
+    "BusError",
+    "BusTimeoutError",
+    "CircularDependencyError",
     "CleanupError",
+    "ComponentError",
+    "ComponentStateError",
+    "ComponentTimeoutError",
     "CompressedInputError",
+    "ConductorError",
     "ConfigError",
+    "CrashError",
     "DeadLetterError",
     "Empty",
     "EngineStateError",
     "Full",
     "HungWorkerError",
+    "ImproperlyConfigured",
+    "InputChangedError",
+    "InvalidBackendError",
     "ItemTimeoutError",
     "M3Error",
     "MalformedRecordError",
     "MissingExtraError",
+    "MissingSettingError",
+    "NotConnectedError",
     "NotPlainError",
     "PipelineError",
     "PlanError",
     "RecordTooLongError",
+    "RefusedError",
     "Reject",
+    "ResourceError",
     "RetryLater",
     "SetupError",
     "ShutDown",
@@ -75,38 +122,9 @@ __all__ = (
     "StateError",
     "StopPipeline",
     "TooManyFailuresError",
+    "UndeliverableError",
     "UnknownNameError",
 )
-
-
-LONGEST_SECRET = 2048
-
-
-class M3Error(Exception):
-    """The root of all exceptions that m3 defines."""
-
-
-class ConfigError(M3Error, ValueError):
-    """A pipeline, a stage or an option was described in a way that cannot work."""
-
-
-class PlanError(ConfigError):
-    """A pipeline was put together in a way that cannot work; nothing was started."""
-
-
-class UnknownNameError(ConfigError, LookupError):
-    """
-    A stage, an option or a key has no such name.
-
-    Attributes:
-        name: the name that was asked for.
-        near: the known names that look like it, best first.
-    """
-
-    def __init__(self, message: str, *, name: str, near: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.name = name
-        self.near = near
 
 
 class EngineStateError(M3Error, RuntimeError):
@@ -124,9 +142,11 @@ class StageError(M3Error):
         item: the item in hand, or :data:`None` outside of work.
         position: where the item came from, if its frontend said so.
         attempts: how often the stage's code was called with the item.
+        is_kept: whether the item was kept as a dead letter.
     """
 
     phase = "work"
+    is_kept = False
 
     def __init__(
         self,
@@ -242,6 +262,23 @@ class RetryLater(M3Error):
         super().__init__(reason or f"to be tried again in {seconds:g} s")
 
 
+class CrashError(M3Error, RuntimeError):
+    """
+    The process has died while an item alone was under way, and is not going to try it again.
+
+    It is what the dead letter of the item has as its error; see ``crash_guard``.
+
+    Attributes:
+        deaths: how often the process has died over it.
+    """
+
+    def __init__(self, deaths: int) -> None:
+        self.deaths = deaths
+        super().__init__(
+            f"the process has died {deaths} times while this item, and no other, was worked on"
+        )
+
+
 class ItemTimeoutError(M3Error, TimeoutError):
     """
     A stage took longer over an item than its ``timeout``; the call was given up.
@@ -315,6 +352,23 @@ class BatchError(M3Error):
         super().__init__(f"{len(errors)} items of a batch failed{example}")
 
 
+class RefusedError(M3Error):
+    """
+    A service did not take an item, however often it was sent.
+
+    Attributes:
+        code: what the service calls the reason.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(f"{code}: {message}" if message else code)
+
+
+class InputChangedError(M3Error, RuntimeError):
+    """Input was replaced while it was read; nothing was read of the other version."""
+
+
 class RecordTooLongError(M3Error, ValueError):
     """An input record is longer than the limit; the rest of it was skipped."""
 
@@ -340,47 +394,36 @@ class MissingExtraError(M3Error, ImportError):
         super().__init__(f"{what}: pip install 'm3-pipeline[{extra}]'")
 
 
+class BusError(M3Error, ConnectionError):
+    """A bus does not work, or refuses what it was asked for; the message says which, and why."""
+
+
+class BusTimeoutError(BusError, TimeoutError):
+    """A bus did not do in time what it was asked for; it may still have been done."""
+
+
+class UndeliverableError(BusError):
+    """A mandatory message was published, and there is no queue that gets it."""
+
+
+class BodyError(M3Error, ValueError):
+    """A value cannot be the body of a message, or a body cannot be read, or must not be."""
+
+
 class PipelineError(M3Error, ExceptionGroup[Exception]):
     """A run failed in several ways at once; each is one of ``exceptions``."""
 
-
-def describe(error: BaseException) -> str:
-    """
-    Return ``Type: text`` of *error*, also if its ``__str__`` raises.
-
-    Secrets and passwords in URLs are masked, and control characters escaped
-    except line ends and tabs.
-    """
-    try:
-        text = safe(str(error))
-    except BaseException:  # whatever it is, a message can be made without it
-        text = "<its __str__ raised>"
-    name = _type_name(error)
-    return f"{name}: {text}" if text else name
+    def derive(self, excs: Sequence[Exception], /) -> "PipelineError":  # type: ignore[override]
+        """Return a group of some of them, as ``except*`` and ``split`` make it."""
+        return PipelineError(self.message, excs)
 
 
-def abridged(value: Any, limit: int = 200) -> str:
-    """
-    Return ``repr(value)`` in one line cut to *limit* characters, also if it raises.
-
-    Secrets and passwords in URLs are masked.
-    """
-    if isinstance(value, (bytes, bytearray, str)) and len(value) > limit:
-        return repr(_beginning(value, limit)) + "..."
-    try:
-        text = one_line(repr(value))
-    except BaseException:
-        return f"<{_type_name(value)} whose __repr__ raised>"
-    return text if len(text) <= limit else text[:limit] + "..."
+def _name_them_as_imported() -> None:
+    """Have tracebacks name the exceptions of all modules by this one."""
+    for name in __all__:
+        error = globals()[name]
+        if error.__module__.startswith("m3."):
+            error.__module__ = __name__
 
 
-def _type_name(value: object) -> str:
-    return one_line(type(value).__qualname__)
-
-
-def _beginning(value: bytes | bytearray | str, limit: int) -> bytes | bytearray | str:
-    """Return *limit* characters of *value*, masked as long as what is cut off is still there."""
-    if isinstance(value, str):
-        return masked(value[: limit + LONGEST_SECRET])[:limit]
-    text = masked(value[: limit + LONGEST_SECRET].decode("latin-1"))[:limit]
-    return text.encode("latin-1") if isinstance(value, bytes) else bytearray(text, "latin-1")
+_name_them_as_imported()

@@ -1,0 +1,220 @@
+"""One call of a component's method: in a thread or in the event loop, within a time limit."""
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Any, NamedTuple, TypeVar
+
+from m3._stacks import formatted, frames_of
+
+__all__ = ("Call", "Overdue", "has_ended", "undisturbed")
+
+T = TypeVar("T")
+
+GRACE = 1.0
+"""Seconds in which a coroutine ends that was cancelled; then it is left to itself."""
+
+
+class Overdue(Exception):
+    """A call took longer than its limit; *stack* is where it was."""
+
+    def __init__(self, stack: str) -> None:
+        super().__init__(stack)
+        self.stack = stack
+
+
+class Outcome(NamedTuple):
+    """What a call has returned, or raised; kept, for an event loop ends on some errors."""
+
+    value: Any
+    error: BaseException | None
+
+
+class Call:
+    """
+    A call of *method*, which is plain or ``async def``.
+
+    A plain method is called in a thread of its own, so that one that hangs
+    keeps nobody else from running.
+
+    Args:
+        method: takes no arguments.
+        name: of the thread.
+        when_late: called when the method ends although it was given up, in its thread
+            or in the event loop, with what it has raised.
+
+    Attributes:
+        is_given_up: whether nobody waits for it any longer.
+        has_ended: whether the method is no longer running.
+        has_returned: whether it has returned before it was given up.
+    """
+
+    def __init__(
+        self,
+        method: Callable[[], Any],
+        name: str,
+        when_late: Callable[[BaseException | None], None],
+    ) -> None:
+        self.is_given_up = False
+        self.has_ended = False
+        self.has_returned = False
+        self._method = method
+        self._name = name
+        self._when_late = when_late
+        self._task: asyncio.Task[Outcome] | None = None
+        self._awaitable: Awaitable[Any] | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    async def within(self, seconds: float | None) -> Any:
+        """
+        Call it, and return what it returns.
+
+        Raises:
+            Overdue: it did not return in so many seconds.
+            BaseException: it raised that.
+        """
+        if inspect.iscoroutinefunction(self._method):
+            outcome = await self._in_loop(self._method(), seconds)
+        else:
+            outcome = await self._in_thread(seconds)
+            if inspect.isawaitable(outcome.value):  # of a decorated ``async def``
+                outcome = await self._in_loop(outcome.value, seconds)
+        self.has_ended = True
+        self.has_returned = outcome.error is None
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
+
+    def cancel(self) -> None:
+        """Cancel it if it is a coroutine; a thread cannot be stopped."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def stack(self) -> str:
+        """Return where the method is at the moment, as lines of a traceback."""
+        if self._awaitable is not None:
+            return _of_method(_frames_of(self._awaitable))
+        return _of_method(frames_of(self._thread))
+
+    async def _in_loop(self, awaitable: Awaitable[Any], seconds: float | None) -> Outcome:
+        self._awaitable = awaitable
+        self._task = task = asyncio.ensure_future(_contained(awaitable))
+        if await has_ended(task, seconds, self.cancel):
+            return task.result()
+        stack = self.stack()
+        task.cancel()
+        if await has_ended(task, GRACE):
+            self.has_returned = task.result().error is None
+        else:
+            self.is_given_up = True
+            task.add_done_callback(self._end_late)
+        raise Overdue(stack)
+
+    def _end_late(self, task: "asyncio.Task[Outcome]") -> None:
+        self.has_ended = True
+        self._when_late(task.result().error)
+
+    async def _in_thread(self, seconds: float | None) -> Outcome:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Outcome] = loop.create_future()
+        self._thread = thread = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(self._run, lambda outcome: loop.call_soon_threadsafe(ended.set_result, outcome)),
+            name=self._name,
+            daemon=True,
+        )
+        thread.start()
+        if not await has_ended(ended, seconds):
+            with self._lock:
+                self.is_given_up = not self.has_ended
+            if self.is_given_up:
+                raise Overdue(self.stack())
+            await has_ended(ended)
+        thread.join()  # which has nothing left to do
+        return ended.result()
+
+    def _run(self, tell: Callable[[Outcome], object]) -> None:
+        """Call the method in this thread, and tell its outcome to whoever waits for it."""
+        try:
+            outcome = Outcome(self._method(), None)
+        except BaseException as error:
+            outcome = Outcome(None, error)
+        with self._lock:
+            self.has_ended = True
+        if self.is_given_up:
+            self._when_late(outcome.error)
+        else:
+            tell(outcome)
+
+
+async def has_ended(
+    future: "asyncio.Future[Any]",
+    seconds: float | None = None,
+    on_cancel: Callable[[], object] = lambda: None,
+) -> bool:
+    """
+    Wait until *future* is done, for so many seconds; return whether it is.
+
+    Who waits goes on waiting when it is cancelled, and calls *on_cancel*.
+    """
+    loop = asyncio.get_running_loop()
+    end = None if seconds is None else loop.time() + seconds
+    while not future.done():
+        left = None if end is None else end - loop.time()
+        if left is not None and left <= 0:
+            return False
+        try:
+            await asyncio.wait({future}, timeout=left)
+        except asyncio.CancelledError:
+            on_cancel()
+    return True
+
+
+async def undisturbed(
+    future: "asyncio.Future[T]", on_cancel: Callable[[], object] = lambda: None
+) -> T:
+    """
+    Return what *future* returns, or raise what it raises.
+
+    Who waits and is cancelled calls *on_cancel*, waits to the end all the same,
+    and raises the cancellation then.
+    """
+    is_cancelled = False
+
+    def note() -> None:
+        nonlocal is_cancelled
+        is_cancelled = True
+        on_cancel()
+
+    await has_ended(future, on_cancel=note)
+    if not is_cancelled:
+        return future.result()
+    if not future.cancelled():
+        future.exception()  # which counts as seen now
+    raise asyncio.CancelledError
+
+
+async def _contained(awaitable: Awaitable[Any]) -> Outcome:
+    try:
+        return Outcome(await awaitable, None)
+    except BaseException as error:
+        return Outcome(None, error)
+
+
+def _frames_of(awaitable: Any) -> list[FrameType]:
+    """Return where a coroutine is: its own frame, that of what it awaits, and so on."""
+    frames = []
+    while (frame := getattr(awaitable, "cr_frame", None)) is not None:
+        frames.append(frame)
+        awaitable = awaitable.cr_await
+    return frames
+
+
+def _of_method(frames: list[FrameType]) -> str:
+    """Return *frames* as lines of a traceback, without those that are around the method."""
+    own = [frame for frame in frames if frame.f_globals.get("__name__") == __name__]
+    return formatted(frames[frames.index(own[-1]) + 1 :] if own else frames)
