@@ -1,0 +1,201 @@
+"""A session of boto3 that threads may share: the one module that imports boto3."""
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
+
+from m3.errors import ConfigError, MissingExtraError
+from m3.secret import Secret
+
+__all__ = ("DEFAULTS", "Session", "configured")
+
+DEFAULTS: Mapping[str, Any] = {
+    "retries": {"mode": "standard", "total_max_attempts": 5},
+    "connect_timeout": 5,
+    "read_timeout": 60,
+    "tcp_keepalive": True,
+}
+"""What each client is configured with, unless ``client_config`` says otherwise."""
+
+
+class Session:
+    """
+    A session of boto3, made when it is needed.
+
+    A session of boto3 is not thread-safe, its clients are (`boto3's guide to clients
+    <https://boto3.amazonaws.com/v1/documentation/api/latest/guide/clients.html>`_): it
+    is used under a lock, and what it makes is shared.  Everything but
+    the answers of :meth:`client` and :meth:`resource` comes from tables of botocore;
+    nothing is asked over the network.
+
+    Args:
+        keys: the access key, the secret key and the session token; None for those
+            that botocore finds.
+        profile: the profile of the shared configuration to use.
+        role_arn: a role to assume; the other credentials are then those that may do so.
+        role_options: further parameters of AssumeRole.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: tuple[Secret | None, Secret | None, Secret | None] = (None, None, None),
+        profile: str | None = None,
+        role_arn: str | None = None,
+        role_options: Mapping[str, str] | None = None,
+    ) -> None:
+        if role_arn is not None and not role_arn.startswith("arn:"):
+            raise ConfigError(
+                f"role_arn={role_arn!r}: an ARN is like arn:aws:iam::123456789012:role/reader"
+            )
+        self._keys = keys
+        self._profile = profile
+        self._role_arn = role_arn
+        self._role_options = {"RoleSessionName": "m3", **(role_options or {})}
+        self.forget()
+
+    def forget(self) -> None:
+        """Make a new session when one is needed again, as after a fork."""
+        self._lock = threading.RLock()
+        self._boto3: Any = None
+
+    def services(self) -> list[str]:
+        """Return the services that this boto3 knows."""
+        with self._lock:
+            return list(self._opened().get_available_services())
+
+    def regions(self, service: str) -> list[str]:
+        """Return the regions of *service*, of all partitions; none for a global service."""
+        with self._lock:
+            session = self._opened()
+            return [
+                region
+                for partition in session.get_available_partitions()
+                for region in session.get_available_regions(service, partition)
+            ]
+
+    def partitions(self) -> dict[str, str]:
+        """Return the region that global services use, for each partition."""
+        with self._lock:
+            self._opened()
+            table = self._core.get_component("data_loader").load_data("partitions")
+        return {
+            partition["id"]: partition["outputs"]["implicitGlobalRegion"]
+            for partition in table["partitions"]
+        }
+
+    def partition_of(self, region: str) -> str:
+        """Return the partition that *region* is in, by its name."""
+        from botocore.exceptions import UnknownRegionError
+
+        with self._lock:
+            try:
+                return str(self._opened().get_partition_for_region(region))
+            except UnknownRegionError:
+                return "aws"
+
+    def default_region(self) -> str | None:
+        """Return the region that the environment or the profile names."""
+        with self._lock:
+            name: str | None = self._opened().region_name
+        return name
+
+    def has_credentials(self) -> bool:
+        """Return whether credentials are found; a role is not assumed for that."""
+        with self._lock:
+            return self._opened().get_credentials() is not None
+
+    def client(self, service: str, region: str, **options: Any) -> Any:
+        """Return a new client."""
+        with self._lock:
+            return self._opened().client(service, region, **options)
+
+    def resource(self, service: str, region: str, **options: Any) -> Any:
+        """Return a new resource, in boto3's sense of the word."""
+        with self._lock:
+            return self._opened().resource(service, region, **options)
+
+    def _opened(self) -> Any:
+        if self._boto3 is None:
+            try:
+                import boto3
+            except ImportError as error:
+                raise MissingExtraError("pools of AWS need boto3", extra="aws") from error
+            self._core = self._with_credentials()
+            self._boto3 = boto3.Session(botocore_session=self._core)
+        return self._boto3
+
+    def _with_credentials(self) -> Any:
+        core = self._new_core()
+        key, secret, token = (value and value.reveal() for value in self._keys)
+        if key or secret:
+            core.set_credentials(key, secret, token)
+        if self._role_arn is None:
+            return core
+        assuming = self._new_core()
+        assuming.register_component(
+            "credential_provider", _Role(self._assume(core, self._role_arn))
+        )
+        return assuming
+
+    def _new_core(self) -> Any:
+        from botocore.session import Session as Core
+
+        core = Core(profile=self._profile)
+        core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+        return core
+
+    def _assume(self, core: Any, role_arn: str) -> Callable[[], Mapping[str, Any]]:
+        """Return what asks STS for credentials of the role, as *core*."""
+
+        def fetch() -> Mapping[str, Any]:
+            from botocore.credentials import AssumeRoleCredentialFetcher
+
+            region = core.get_config_variable("region") or self.partitions()[role_arn.split(":")[1]]
+            fetcher = AssumeRoleCredentialFetcher(
+                partial(core.create_client, region_name=region),
+                core.get_credentials(),
+                role_arn,
+                self._role_options,
+            )
+            answer: Mapping[str, Any] = fetcher.fetch_credentials()
+            return answer
+
+        return fetch
+
+
+class _Role:
+    """Where botocore looks for credentials: those of a role, renewed before they expire."""
+
+    def __init__(self, fetch: Callable[[], Mapping[str, Any]]) -> None:
+        self._fetch = fetch
+
+    def load_credentials(self) -> Any:
+        from botocore.credentials import DeferredRefreshableCredentials
+
+        return DeferredRefreshableCredentials(self._fetch, "assume-role")
+
+
+@cache
+def _loader(data_path: str | None) -> Any:
+    """Return what reads botocore's tables and keeps them, which is most of a session's cost."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
+
+
+def configured(connections: int, given: Any) -> Any:
+    """
+    Return the ``botocore.config.Config`` of a client.
+
+    Args:
+        connections: how many connections it keeps.
+        given: a ``Config``, or a mapping of its options, laid over the defaults; or None.
+    """
+    from botocore.config import Config
+
+    defaults = Config(**DEFAULTS, max_pool_connections=connections)
+    if given is None:
+        return defaults
+    return defaults.merge(given if isinstance(given, Config) else Config(**given))
