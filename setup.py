@@ -11,6 +11,7 @@ DEBUG = bool(os.environ.get("M3_DEBUG"))
 SANITIZE = os.environ.get("M3_SANITIZE")
 
 MODULES = (
+    "_threads",
     "_parking",
     "_edge",
     "_budget",
@@ -18,8 +19,10 @@ MODULES = (
     "_records",
     "_tokens",
     "_waiting",
+    "_wire",
     "_steps",
     "_order",
+    "_flights",
     "_loops",
 )
 

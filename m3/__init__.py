@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from m3._types import DROP as DROP
     from m3._types import Failure as Failure
     from m3._types import Item as Item
+    from m3.components.component import Component as Component
+    from m3.components.conductor import Conductor as Conductor
     from m3.engine import Engine as Engine
     from m3.engine import Report as Report
     from m3.engine import StageReport as StageReport
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from m3.policies import Backoff as Backoff
     from m3.policies import Batch as Batch
     from m3.policies import Retry as Retry
+    from m3.pools.pool import BackendPool as BackendPool
+    from m3.pools.settings import configure as configure
     from m3.secret import Secret as Secret
     from m3.stages import Backend as Backend
     from m3.stages import Frontend as Frontend
@@ -41,10 +45,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "DROP": "m3._types",
     "Backend": "m3.stages",
+    "BackendPool": "m3.pools",
     "Backoff": "m3.policies",
     "Batch": "m3.policies",
     "BatchError": "m3.errors",
     "BoundedQueue": "m3._queue",
+    "Component": "m3.components.component",
+    "Conductor": "m3.components.conductor",
     "Engine": "m3.engine",
     "Failure": "m3._types",
     "Frontend": "m3.stages",
@@ -65,6 +72,7 @@ _HOMES = {
     "StopPipeline": "m3.errors",
     "TransactionalBackend": "m3.stages",
     "Transport": "m3.stages",
+    "configure": "m3.pools",
     "create": "m3.launcher",
 }
 

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, final
 
 from m3._order import Collect, Sequencer
 from m3._parking import Switch
@@ -8,6 +8,12 @@ from m3._steps import Step
 from m3._tokens import Ledger, Tally, Token
 from m3._waiting import Attempt
 
+@final
+class Intake:
+    def __init__(self, first: Step, tally: Tally, stopping: Switch, ledger: Ledger) -> None: ...
+    def offer(self, item: Any) -> bool: ...
+
+def is_way_in(first: Step) -> bool: ...
 def pump(
     iterator: Iterator[Any],
     first: Step,
@@ -16,6 +22,7 @@ def pump(
     stopping: Switch,
     tracking: bool,
     ledger: Ledger | None = None,
+    intake: Intake | None = None,
 ) -> None: ...
 def serve(inbox: BoundedQueue[Any], first: Step, tally: Tally, aborting: Switch) -> None: ...
 def serve_ordered(

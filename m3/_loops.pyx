@@ -17,9 +17,9 @@ from cpython.ref cimport Py_DECREF
 from libc.math cimport INFINITY
 
 from m3._order cimport ADMITTED, OVER, Collect, Sequencer, Turn
-from m3._parking cimport Switch
-from m3._queue cimport BLOCKED, CLOSED, DONE, BoundedQueue, Outcome, try_get
-from m3._steps cimport Step, iternextfunc, next_function, raised, stopped_iterating
+from m3._parking cimport PyThread_type_lock, Switch
+from m3._queue cimport BLOCKED, CLOSED, DONE, BoundedQueue, Outcome, try_get, try_put
+from m3._steps cimport Send, Step, iternextfunc, next_function, raised, stopped_iterating
 from m3._sync cimport m3_fence, m3_is_wanted, m3_load, m3_own, m3_store
 from m3._tokens cimport ABANDONED, DELIVERED, FAILED, Ledger, Tally, Token, settle
 from m3._waiting cimport Attempt, Waiting
@@ -31,6 +31,13 @@ from m3.errors import ShutDown, StateError, abridged
 
 cdef extern from "Python.h":
     PyObject* Py_TYPE(object)
+
+
+cdef extern from "pythread.h":
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock lock)
+    void PyThread_release_lock(PyThread_type_lock lock)
+    int PyThread_acquire_lock(PyThread_type_lock lock, int wait) nogil
 
 
 cdef int FATAL = _FATAL
@@ -46,9 +53,95 @@ cdef enum:
 cdef object do_pending = eval("lambda: None")
 
 
+cdef class Intake:
+    """
+    A way for a frontend's items beside its iterator, for other threads, while that waits.
+
+    To have an iterator yield an item, its thread has to be woken; whoever calls :meth:`offer`
+    does itself what that thread would do.
+
+    Args:
+        first: what items are pushed through; there is a way only into a queue, of no size in
+            bytes.
+        tally, stopping, ledger: as for :func:`pump`; the ledger keeps no mark.
+    """
+
+    cdef Send first
+    cdef Tally tally
+    cdef Switch stopping
+    cdef Ledger ledger
+    cdef PyThread_type_lock turn
+
+    def __cinit__(self):
+        self.turn = PyThread_allocate_lock()
+        if self.turn == NULL:
+            raise MemoryError("no memory for a lock")
+        PyThread_acquire_lock(self.turn, 1)
+
+    def __init__(self, Send first, Tally tally, Switch stopping, Ledger ledger):
+        self.first = first
+        self.tally = tally
+        self.stopping = stopping
+        self.ledger = ledger
+
+    def __dealloc__(self):
+        if self.turn != NULL:
+            PyThread_free_lock(self.turn)
+
+    def offer(self, item):
+        """
+        Take what the frontend would yield, if that can be done at once.
+
+        Args:
+            item: an :class:`~m3.stages.Item`.
+
+        Returns:
+            False if the frontend has to yield it: its thread does something else just now, there
+            is no room, the run is to stop, or it is no Item.
+        """
+        cdef bint is_taken = False
+        if Py_TYPE(item) != <PyObject*> Item or not PyThread_acquire_lock(self.turn, 0):
+            return False
+        try:
+            is_taken = self.take(item)
+        finally:
+            PyThread_release_lock(self.turn)
+        return is_taken
+
+    cdef bint take(self, object item) except -1:
+        cdef Token token
+        if m3_load(&self.stopping.state) or not self.ledger.has_room():
+            return False
+        token = self.ledger.begin(item.position)
+        self.tally.produced += 1
+        value = item.value
+        if try_put(self.first.queue, <PyObject*> value, <PyObject*> token) == DONE:
+            return True
+        if not self.ledger.withdraw(token):
+            settle(token, ABANDONED, self.tally)
+            return True
+        self.tally.produced -= 1
+        return False
+
+    cdef void open(self) noexcept:
+        """The iterator is asked for an item, and may wait for it."""
+        PyThread_release_lock(self.turn)
+
+    cdef void shut(self) noexcept:
+        """It has answered."""
+        if not PyThread_acquire_lock(self.turn, 0):
+            with nogil:
+                PyThread_acquire_lock(self.turn, 1)
+
+
+def is_way_in(Step first):
+    """Return whether there can be an :class:`Intake` to *first*."""
+    return type(first) is Send and (<Send> first).queue.budget is None
+
+
 def pump(
     iterator, Step first, Tally tally, policy, Switch stopping, bint tracking,
-    Ledger ledger=None,
+    Ledger ledger=None, Intake intake=None,
 ):
     """
     Push all that *iterator* yields through *first*, until *stopping* is on.
@@ -61,6 +154,7 @@ def pump(
         tracking: make a token for every item.
         ledger: keeps the items with a position, for the frontend to be told
             what became of them; it may make the frontend wait.
+        intake: open while the iterator is waited for.
     """
     cdef PyObject* result
     cdef Token token = None
@@ -69,7 +163,11 @@ def pump(
     while not m3_load(&stopping.state):
         if ledger is not None and not ledger.await_turn(stopping):
             break
+        if intake is not None:
+            intake.open()
         result = next_of(<PyObject*> iterator)
+        if intake is not None:
+            intake.shut()
         if result == NULL:
             if not stopped_iterating():
                 raise raised()
@@ -118,8 +216,13 @@ cdef int refuse(object failure, Tally tally, object policy, Ledger ledger) excep
         token = ledger.begin(failure.position)
         token.blame(failure.error)
         ledger.last = failure.position
-    cdef int outcome = policy(failure.error, failure.value, failure.position, None, 1)
+    cdef int outcome
     tally.refused += 1
+    try:
+        outcome = policy(failure.error, failure.value, failure.position, None, 1)
+    except BaseException:  # another thread has raised it in this one
+        settle(token, FAILED, tally)
+        raise
     settle(token, FAILED if outcome == FATAL else outcome, tally)
     if outcome == FATAL:
         raise Aborted
@@ -239,7 +342,7 @@ cdef int await_window(
             raise Aborted
         try:
             attend_ordered(first, tally, sequencer, collected, after)
-        except Aborted:
+        except BaseException:
             settle(token, ABANDONED, tally)
             raise
         turn = sequencer.await_window(position, first.retry_due())
@@ -279,18 +382,24 @@ def take_over(
     """
     Do with the item of a call that was given up as if the call had raised *error*.
 
+    Nothing, if the item was settled or taken over before.
+
     Args:
         first: the step that made the call, or rather that of its worker's successor.
         attempt: what :meth:`m3._waiting.Watch.take` has returned.
         sequencer, collected, after: as for :func:`serve_ordered`.
     """
+    if not attempt.claim():
+        return
     first.give_up(error, attempt)
     if sequencer is not None:
         hand_in(attempt.place, first, sequencer, collected, after)
 
 
 def settle_attempt(Attempt attempt, int outcome, Tally tally):
-    """Settle an item, or a batch, of which nobody will make another attempt."""
+    """Settle an item, or a batch, that nobody has taken over; once."""
+    if not attempt.claim():
+        return
     tokens = attempt.token if isinstance(attempt.token, list) else [attempt.token]
     for token in tokens:
         settle(token, outcome, tally)

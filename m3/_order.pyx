@@ -13,8 +13,6 @@ from m3._steps cimport Step
 from m3._sync cimport m3_fence, m3_load, m3_lock, m3_mutex_init, m3_unlock
 from m3._tokens cimport ABANDONED, Tally, Token, settle
 
-from m3._steps import Aborted
-
 
 cdef class Collect(Step):
     """The last step of an ordered stage: keeps the results of the item at hand."""
@@ -142,7 +140,7 @@ cdef class Sequencer:
             for index in range(0, len(results), 2):
                 try:
                     after.push(results[index], results[index + 1])
-                except Aborted:
+                except BaseException:
                     abandon_results(results, index + 2, after.tally)
                     raise
 

@@ -36,6 +36,10 @@ cdef class Switch:
     cdef ParkingLot lot
 
 
+cdef class Bell(Switch):
+    pass
+
+
 cdef class Gate:
     cdef m3_size closed
     cdef ParkingLot lot

@@ -240,6 +240,21 @@ cdef class Switch:
         return m3_load(&self.state) != 0
 
 
+cdef class Bell(Switch):
+    """An event that one thread waits for, again and again."""
+
+    def ring(self):
+        """Wake who waits, or who waits next."""
+        self.turn_on()
+
+    def wait(self, timeout=None):
+        """Wait until it was rung since the last wait, as :meth:`Switch.wait` does."""
+        cdef bint was_rung = Switch.wait(self, timeout)
+        m3_store(&self.state, 0)
+        m3_fence()
+        return was_rung
+
+
 cdef class Gate:
     """
     Where the frontends of a run wait while it is closed; open at first.

@@ -1,10 +1,11 @@
 """What is shown of texts from elsewhere: no passwords, and nothing that a terminal obeys."""
 
 import re
+from typing import Any
 
 from m3.secret import MASK, without_secrets
 
-__all__ = ("escaped", "escaped_json", "indented", "masked", "one_line", "safe")
+__all__ = ("all_masked", "escaped", "escaped_json", "indented", "masked", "one_line", "safe")
 
 # "/", "?" and "#" in a password are against the rules for URLs, and happen; but a port, and then a
 # path, is no password.  The bounds keep the search short in any text.
@@ -36,6 +37,15 @@ def masked(text: str) -> str:
     if "://" in text:
         text = _PASSWORD.sub(rf"\g<user>:{MASK}@", text)
     return without_secrets(text)
+
+
+def all_masked(value: Any) -> Any:
+    """Return *value* with every string in it, in lists and as value in dictionaries, masked."""
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {key: all_masked(inner) for key, inner in value.items()}
+    return [all_masked(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def escaped(text: str) -> str:

@@ -1,5 +1,6 @@
 from cpython.object cimport PyObject
 
+from m3._queue cimport BoundedQueue
 from m3._tokens cimport Tally, Token
 from m3._waiting cimport Attempt, Waiting, Watch
 
@@ -34,11 +35,21 @@ cdef class Step:
     cdef int retry(self, Attempt attempt) except -1
     cdef int again(self, Attempt attempt) except -1
     cdef int failed(self, object item, Token token) except -1
-    cdef int fail(self, object error, object item, Token token) except -1
-    cdef bint put_off(self, object error, object item, object token) except -1
+    cdef int fail(self, object error, object item, object token) except -1
+    cdef bint dispose(self, object error, object item, object token, Attempt attempt) except -1
+    cdef Attempt next_attempt(self, object item, object token)
+    cdef object delay(self, object error, Attempt attempt)
+    cdef int put_off(self, Attempt attempt, double delay) except -1
     cdef int keep_within(self) except -1
     cdef int give_up(self, object error, Attempt attempt) except -1
-    cdef int judge(self, object error, object item, object position, list positions=*) except -1
+    cdef int judge(self, object error, object item, object token) except -1
+
+
+cdef class Send(Step):
+    cdef BoundedQueue queue
+
+    cdef int push_sized(self, object item, Token token, PyObject* mark) except -1
+    cdef int wait_and_put(self, object item, Token token, PyObject* mark) except -1
 
 
 cdef iternextfunc next_function(object iterator) noexcept

@@ -13,8 +13,9 @@ for another attempt, and the worker goes on with the next one.
 
 The contract of a step.  Whoever calls ``push(item, token)`` hands the item
 over: from then on the step sees to it that it is settled exactly once, as
-delivered, dropped, failed or abandoned, also when ``push`` raises.  All that
-``push`` raises is :exc:`Aborted`: the run is over and the worker ends.
+delivered, dropped, failed or abandoned, also when ``push`` raises: :exc:`Aborted`,
+for the run is over, or what another thread has raised in m3's own code.  In both
+cases the worker ends.
 """
 
 from time import monotonic
@@ -157,23 +158,26 @@ cdef class Step:
         self.items_in -= 1
         return self.push(attempt.item, <Token> attempt.token)
 
-    cdef bint put_off(self, object error, object item, object token) except -1:
-        """Have *item*, or the list of a batch, wait for another attempt, if there is to be one."""
+    cdef Attempt next_attempt(self, object item, object token):
+        """Return what another attempt with *item*, or the list of a batch, would be."""
         cdef int failures = 1 if self.attempt is None else self.attempt.failures + 1
-        cdef double now = monotonic()
-        cdef double since = now if self.attempt is None else self.attempt.since
+        cdef double since = monotonic() if self.attempt is None else self.attempt.since
+        return Attempt(item, token, failures, since, self.place)
+
+    cdef object delay(self, object error, Attempt attempt):
+        """Return in how many seconds *attempt* is to be made, or None."""
         delay_of = getattr(self.policy, "delay", None)
-        delay = None if delay_of is None else delay_of(error, failures, since)
-        if delay is None:
-            return False
+        return None if delay_of is None else delay_of(error, attempt.failures, attempt.since)
+
+    cdef int put_off(self, Attempt attempt, double delay) except -1:
+        """Have *attempt* wait until it is due."""
+        cdef double due = <double> monotonic() + delay
         if self.waiting is None:
             self.waiting = Waiting(self.policy.aborting, self.policy.most_waiting)
-        cdef double due = now + <double> delay
-        self.waiting.add(Attempt(item, token, failures, since, self.place), due)
+        self.waiting.add(attempt, due)
         self.tally.due = min(self.tally.due, due)
         self.is_put_off = True
-        self.keep_within()
-        return True
+        return self.keep_within()
 
     cdef int keep_within(self) except -1:
         """While too many wait, do nothing but wait for them, and try them again."""
@@ -213,22 +217,37 @@ cdef class Step:
         finally:
             self.attempt = None
 
-    cdef int fail(self, object error, object item, Token token) except -1:
-        if self.put_off(error, item, token):
-            return 0
-        cdef int outcome = self.judge(error, item, position_of(token))
-        blame(token, error)
-        settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
-        if outcome == FATAL_:
+    cdef int fail(self, object error, object item, object token) except -1:
+        """Put *item*, or the list of a batch, off or settle it."""
+        if self.dispose(error, item, token, self.next_attempt(item, token)):
             raise Aborted
         return 0
 
-    cdef int judge(
-        self, object error, object item, object position, list positions=None
-    ) except -1:
-        """Ask the policy what becomes of *item*, or of the batch of items with *positions*."""
-        cdef Py_ssize_t count = 1 if positions is None else len(positions)
+    cdef bint dispose(self, object error, object item, object token, Attempt attempt) except -1:
+        """Have *attempt* wait, or settle what has failed; return whether the run is over."""
+        cdef int outcome = FATAL_
+        try:
+            delay = self.delay(error, attempt)
+            if delay is None:
+                outcome = self.judge(error, item, token)
+        except BaseException:  # another thread has raised it in this one
+            settle_all(token, FAILED, self.tally)
+            raise
+        if delay is not None:
+            self.put_off(attempt, delay)
+            return False
+        blame_all(token, error)
+        settle_all(token, FAILED if outcome == FATAL_ else outcome, self.tally)
+        return outcome == FATAL_
+
+    cdef int judge(self, object error, object item, object token) except -1:
+        """Ask the policy what becomes of *item*, or of the list of a batch."""
+        cdef list positions = None
         cdef int attempts = 1 if self.attempt is None else self.attempt.failures + 1
+        if isinstance(token, list):
+            positions = [position_of(each) for each in <list> token]
+        cdef Py_ssize_t count = 1 if positions is None else len(positions)
+        position = position_of(token) if positions is None else positions[0]
         self.errors += count
         cdef int outcome = self.policy(error, item, position, positions, attempts)
         if outcome == DROPPED:
@@ -248,44 +267,6 @@ cdef class Step:
     def has_room(self):
         """Return whether a push would not wait for room in a queue."""
         return True if self.following is None else self.following.has_room()
-
-
-cdef class Manual(Step):
-    """The step of a stage whose code is called from Python, as an async one's is."""
-
-    def begin(self):
-        """Count an item that the stage begins to work on."""
-        self.items_in += 1
-
-    def produced(self, Token token=None, bint is_extra=False):
-        """Count a result; an extra one is held by the token of its item."""
-        self.items_out += 1
-        if is_extra:
-            token.hold(1)
-
-    def end(self, int outcome, Token token=None):
-        """Settle an item, or one thing made from it."""
-        if outcome == DROPPED:
-            self.dropped += 1
-        settle(token, outcome, self.tally)
-
-    def end_expanded(self, Token token):
-        """Settle an item of which all results have gone on."""
-        settle(token, DROPPED, self.tally)
-
-    def retried(self):
-        """Count another attempt."""
-        self.retries += 1
-
-    def reject(self, error, item, Token token=None, int attempts=1):
-        """Settle *item*, on which the stage's code raised *error* for good."""
-        self.attempt = Attempt(item, token, attempts - 1, 0.0)
-        cdef int outcome = self.judge(error, item, position_of(token))
-        self.attempt = None
-        blame(token, error)
-        settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
-        if outcome == FATAL_:
-            raise Aborted
 
 
 cdef class Function:
@@ -430,7 +411,7 @@ cdef class Expand(Step):
             token.hold(1)
             try:
                 self.following.push(value, token)
-            except Aborted:
+            except BaseException:
                 settle(token, ABANDONED, self.tally)
                 self.close(results, item, token)
                 raise
@@ -442,7 +423,7 @@ cdef class Expand(Step):
         try:
             results.close()
         except BaseException as error:
-            self.judge(error, item, position_of(token))
+            self.judge(error, item, token)
         return 0
 
 
@@ -488,7 +469,7 @@ cdef class Gather(Step):
             try:
                 size = size_of(item)
             except BaseException as error:
-                return self.batch_failed(error, [item], [token])
+                return self.fail(error, [item], [token])
             if self.items and self.size + size > self.most_bytes:
                 self.flush_before(item, token)
         if self.period and not self.items:
@@ -505,7 +486,7 @@ cdef class Gather(Step):
     cdef int flush_before(self, object item, Token token) except -1:
         try:
             return self.flush()
-        except Aborted:
+        except BaseException:
             settle(token, ABANDONED, self.tally)
             raise
 
@@ -542,7 +523,7 @@ cdef class Gather(Step):
                 raise
             if self.following is None and isinstance(error, BatchError):
                 return self.partly_failed(error.errors, items, tokens)
-            return self.batch_failed(error, items, tokens)
+            return self.fail(error, items, tokens)
         if self.following is None:
             self.items_out += len(tokens)
             return settle_all(tokens, DELIVERED, self.tally)
@@ -564,37 +545,25 @@ cdef class Gather(Step):
         self.items_in += len(<list> attempt.item)
         self.attempt = attempt if attempt.failures else None
         try:
-            return self.batch_failed(error, attempt.item, attempt.token)
+            return self.fail(error, attempt.item, attempt.token)
         finally:
             self.attempt = None
-
-    cdef int batch_failed(self, object error, list items, list tokens) except -1:
-        if self.put_off(error, items, tokens):
-            return 0
-        cdef list positions = [position_of(token) for token in tokens]
-        cdef int outcome = self.judge(error, items, positions[0], positions)
-        for token in tokens:
-            blame(token, error)
-        settle_all(tokens, FAILED if outcome == FATAL_ else outcome, self.tally)
-        if outcome == FATAL_:
-            raise Aborted
-        return 0
 
     cdef int partly_failed(self, object errors, list items, list tokens) except -1:
         """Settle a batch of which the items at the indexes in *errors* failed."""
         cdef bint is_fatal = False
-        cdef int outcome
+        cdef Attempt alone
         for index, token in enumerate(tokens):
-            if index in errors:
-                if self.put_off(errors[index], [items[index]], [token]):
-                    continue
-                outcome = self.judge(errors[index], items[index], position_of(token))
-                blame(token, errors[index])
-                is_fatal = is_fatal or outcome == FATAL_
-                settle(token, FAILED if outcome == FATAL_ else outcome, self.tally)
-            else:
+            if index not in errors:
                 self.items_out += 1
                 settle(token, DELIVERED, self.tally)
+                continue
+            item, alone = items[index], self.next_attempt([items[index]], [token])
+            try:
+                is_fatal = self.dispose(errors[index], item, token, alone) or is_fatal
+            except BaseException:
+                settle_all(tokens[index + 1:], ABANDONED, self.tally)
+                raise
         if is_fatal:
             raise Aborted
         return 0
@@ -615,7 +584,7 @@ cdef class Gather(Step):
             self.items_out += 1
             try:
                 self.following.push(results[index], tokens[index])
-            except Aborted:
+            except BaseException:
                 settle_all(tokens[index + 1:], ABANDONED, self.tally)
                 raise
         return 0
@@ -630,6 +599,15 @@ cdef int settle_all(object tokens, int outcome, Tally tally) except -1:
     return 0
 
 
+cdef int blame_all(object tokens, object error) except -1:
+    """Note why the item of a token, or each of a batch, has failed."""
+    if not isinstance(tokens, list):
+        return blame(tokens, error)
+    for token in <list> tokens:
+        blame(token, error)
+    return 0
+
+
 cdef class Deliver(Step):
     """The end of a pipeline without a backend: the result is discarded."""
 
@@ -640,8 +618,6 @@ cdef class Deliver(Step):
 
 cdef class Send(Step):
     """Put items into the queue of the next stage; waits while it is full."""
-
-    cdef BoundedQueue queue
 
     def __init__(self, Tally tally, BoundedQueue queue, policy=None):
         super().__init__(tally, None, policy)
@@ -710,7 +686,7 @@ cdef class Broadcast(Step):
         for index in range(count):
             try:
                 (<Step> self.branches[index]).push(item, token)
-            except Aborted:
+            except BaseException:
                 for _ in range(count - 1 - index):
                     settle(token, ABANDONED, self.tally)
                 raise

@@ -42,6 +42,7 @@ cdef class Token:
     cdef Ledger ledger
     cdef size_t number
     cdef bint is_open
+    cdef bint is_owed
     cdef PyObject* before
     cdef PyObject* behind
 
@@ -62,6 +63,8 @@ cdef class Ledger:
     cdef ParkingLot lot
     cdef bint is_answering
     cdef readonly bint needs_positions
+    cdef object ack
+    cdef object fail
     cdef Gate gate
     cdef Switch aborting
     cdef PyObject** done
@@ -69,14 +72,20 @@ cdef class Ledger:
     cdef size_t low
     cdef m3_size released
     cdef list passed
+    cdef list in_hand
 
     cdef Token begin(self, object position)
     cdef void open_item(self, Token token) noexcept
     cdef bint close_item(self, Token token) noexcept
     cdef int end(self, Token token, int outcome) except -1
+    cdef int acknowledge(self, object position) except -1
+    cdef bint withdraw(self, Token token) noexcept
+    cdef void count_answered(self, size_t count) noexcept
     cdef size_t count_held_up(self) noexcept
+    cdef bint has_room(self) noexcept
     cdef int press(self) except -1
-    cdef bint mark_done(self, Token token, object answer) except -1
+    cdef int answer(self, tuple answer) except -1
+    cdef bint mark_done(self, Token token, bint is_owed) except -1
     cdef bint await_turn(self, Switch stopping) except -1
     cdef int pass_gate(self, Tally tally) except -1
 

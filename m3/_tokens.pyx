@@ -19,6 +19,7 @@ from libc.math cimport INFINITY
 from libc.stdlib cimport calloc, free
 
 from m3._parking cimport Waiter
+from m3._queue cimport DONE, try_put
 from m3._sync cimport (
     m3_add,
     m3_fence,
@@ -30,6 +31,8 @@ from m3._sync cimport (
     m3_store,
     m3_unlock,
 )
+
+from m3.errors import AbandonedError, ShutDown
 
 
 # How many items there are between two looks whether half of the most is reached.
@@ -117,6 +120,33 @@ cdef class Token:
         return 0
 
 
+cdef object last_of(list answers):
+    return answers[len(answers) - 1]
+
+
+cdef bint is_done(tuple answer, object problem):
+    """Whether an item was delivered, durably, or dropped on purpose."""
+    cdef int outcome = answer[1]
+    return outcome == DROPPED or (outcome == DELIVERED and problem is None)
+
+
+cdef list take_done(list answers, object problem):
+    """Take those from the end that are done; return their positions."""
+    cdef list positions = []
+    while answers and is_done(last_of(answers), problem):
+        positions.append(answers.pop()[0])
+    return positions
+
+
+cdef object reason(object error, object problem):
+    """Return why an item is refused: its own *error*, else the *problem* of all."""
+    if error is not None:
+        return error
+    if problem is not None:
+        return problem
+    return AbandonedError("the run ended before it was delivered")
+
+
 cdef Token joint_token(list parents, Py_ssize_t count):
     """Return a token for *count* results that all stand for all of *parents*."""
     cdef Token token = Token(position_of(parents[0]))
@@ -158,6 +188,7 @@ cdef class Ledger:
         m3_mutex_init(&self.mutex)
         self.answers = BoundedQueue()
         self.passed = []
+        self.in_hand = []
         self.most = most
         self.lot = ParkingLot()
         self.is_answering = answering
@@ -185,7 +216,10 @@ cdef class Ledger:
     @property
     def is_crowded(self):
         """Whether half of the items that may be open, unanswered or unmarked are."""
-        return self.count_held_up() >= self.most // 2
+        return not self.has_room()
+
+    cdef bint has_room(self) noexcept:
+        return self.count_held_up() < self.most // 2
 
     cdef Token begin(self, object position):
         """Return the token of a new item."""
@@ -198,8 +232,6 @@ cdef class Ledger:
         if self.is_answering:
             m3_add(&self.unanswered, 1)
             self.open_item(token)
-        if token.number % OFTEN == 0 and self.count_held_up() >= self.most // 2:
-            self.press()
         return token
 
     cdef int press(self) except -1:
@@ -245,33 +277,75 @@ cdef class Ledger:
     cdef int end(self, Token token, int outcome) except -1:
         """The item has ended: mark it as done, or answer it, unless :meth:`give_up` did."""
         cdef bint is_owed = self.is_answering and self.close_item(token)
-        answer = (token.position, outcome, token.error)
+        cdef bint is_well = outcome == DELIVERED or outcome == DROPPED
         if self.done != NULL:
-            if self.mark_done(token, answer if is_owed else None):
+            if self.mark_done(token, is_owed):
                 return 0
-            if outcome == DELIVERED or outcome == DROPPED:
-                answer = (token.position, <int> ABANDONED, None)
-        if is_owed:
+            if is_well:
+                return self.answer((token.position, <int> ABANDONED, None)) if is_owed else 0
+        if not is_owed:
+            return 0
+        if is_well and self.ack is not None:
+            return self.acknowledge(token.position)
+        return self.answer((token.position, outcome, token.error))
+
+    cdef int answer(self, tuple answer) except -1:
+        """Have the frontend told."""
+        if try_put(self.answers, <PyObject*> answer, NULL) != DONE:
             self.answers.put(answer)
         return 0
 
-    cdef bint mark_done(self, Token token, object answer) except -1:
-        """Mark the item, whose *answer* waits for the mark; false if nothing is marked any more."""
+    def acknowledge_at_once(self, ack, fail):
+        """
+        From now on, have *ack* called where an item ends that is done, not by who gives answers.
+
+        For a ledger that keeps no mark.
+
+        Args:
+            ack: the frontend's; it does not block.
+            fail: called with what *ack* raises.
+        """
+        self.fail = fail
+        self.ack = ack
+
+    cdef int acknowledge(self, object position) except -1:
+        """Tell the frontend now that its item is done."""
+        try:
+            self.ack(position)
+        except BaseException as raised:
+            self.fail(raised)
+        finally:
+            self.count_answered(1)
+        return 0
+
+    cdef bint withdraw(self, Token token) noexcept:
+        """Forget the item that was begun last; false if it was given up before."""
+        if not self.close_item(token):
+            return False
+        self.begun -= 1
+        self.count_answered(1)
+        return True
+
+    cdef bint mark_done(self, Token token, bint is_owed) except -1:
+        """Mark the item, whose answer waits for the mark; false if nothing is marked any more."""
         if self.aborting is not None and m3_load(&self.aborting.state):
             return False
-        entry = (token.position, answer)
-        Py_INCREF(entry)
-        m3_store(<m3_size*> &self.done[token.number % self.most], <size_t> <void*> entry)
+        token.is_owed = is_owed
+        token.ledger = None  # which is about to have the token
+        Py_INCREF(token)
+        m3_store(<m3_size*> &self.done[token.number % self.most], <size_t> <void*> token)
         return True
 
     def advance(self):
         """Move the mark over all that is done; return over how many items.  For one thread."""
         cdef size_t first = self.low
         cdef m3_size* place = <m3_size*> &self.done[self.low % self.most]
+        cdef Token token
         while m3_load(place):
-            self.low_mark, answer = m3_own(<PyObject*> m3_load(place))
-            if answer is not None:
-                self.passed.append(answer)
+            token = m3_own(<PyObject*> m3_load(place))
+            self.low_mark = token.position
+            if token.is_owed:
+                self.passed.append((token.position, token.outcome, token.error))
             m3_store(place, 0)
             self.low += 1
             place = <m3_size*> &self.done[self.low % self.most]
@@ -280,7 +354,7 @@ cdef class Ledger:
     def release(self):
         """Take note that the mark is kept where it is; answer for what is below it."""
         for answer in self.passed:
-            self.answers.put(answer)
+            self.answer(answer)
         self.passed = []
         m3_store(&self.released, self.low)
         m3_fence()
@@ -291,22 +365,25 @@ cdef class Ledger:
         """Answer for what is done beyond the last mark that was kept: it will come again."""
         cdef size_t index
         cdef m3_size* place
+        cdef Token token
         for position, _, _ in self.passed:
-            self.answers.put((position, <int> ABANDONED, None))
+            self.answer((position, <int> ABANDONED, None))
         self.passed = []
         if self.done == NULL:
             return
         for index in range(self.most):
             place = <m3_size*> &self.done[index]
             if m3_load(place):
-                position, answer = m3_own(<PyObject*> m3_load(place))
+                token = m3_own(<PyObject*> m3_load(place))
                 m3_store(place, 0)
-                if answer is not None:
-                    self.answers.put((position, <int> ABANDONED, None))
+                if token.is_owed:
+                    self.answer((token.position, <int> ABANDONED, None))
 
     cdef bint await_turn(self, Switch stopping) except -1:
         """Wait until one more item may be produced; false if *stopping* is on before."""
         cdef Waiter waiter
+        if self.begun % OFTEN == 0 and not self.has_room():
+            self.press()
         while self.count_held_up() >= self.most:
             if m3_load(&stopping.state):
                 return False
@@ -334,9 +411,60 @@ cdef class Ledger:
         """Wake a frontend that waits, to look whether it is to stop."""
         self.lot.unpark_all()
 
-    def answered(self, size_t count=1):
-        """Take note that the frontend was told about *count* items."""
-        m3_add(&self.unanswered, <size_t> -<Py_ssize_t> count)
+    def take_answers(self, Py_ssize_t most):
+        """
+        Wait for answers, and take up to *most* in hand, unless some are; for one thread.
+
+        Returns:
+            False if there will be no more.
+        """
+        if not self.in_hand:
+            try:
+                self.in_hand = self.answers.get_many(most)
+            except ShutDown:
+                return False
+            self.in_hand.reverse()
+        return True
+
+    def give_answers(self, ack, nack, fail, problem=None, *, ack_batch=None, keep=None):
+        """
+        Give the answers in hand, each once.
+
+        Args:
+            ack, nack: the frontend's.
+            fail: called with what one of them raises.
+            problem: why nothing that was delivered may be acknowledged, or None.
+            ack_batch: takes lists of positions in place of *ack*, if it is there.
+            keep: takes the place of *nack*, if it is there, for what is a dead letter.
+        """
+        cdef Py_ssize_t count
+        while self.in_hand:
+            count = 1
+            try:
+                if ack_batch is not None and is_done(last_of(self.in_hand), problem):
+                    positions = take_done(self.in_hand, problem)
+                    count = len(positions)
+                    ack_batch(positions)
+                    continue
+                answer = self.in_hand.pop()
+                position, outcome, error = answer
+                if is_done(answer, problem):
+                    ack(position)
+                elif keep is not None and outcome == DEAD_LETTERED and problem is None:
+                    keep(position, reason(error, problem))
+                else:
+                    nack(position, reason(error, problem))
+            except BaseException as raised:
+                fail(raised)
+            finally:
+                self.count_answered(count)
+
+    def answered(self):
+        """Take note that the frontend was told about one more item."""
+        self.count_answered(1)
+
+    cdef void count_answered(self, size_t count) noexcept:
+        m3_add(&self.unanswered, <size_t> -count)
         m3_fence()
         if m3_load(&self.lot.waiting):
             self.lot.unpark_all()
@@ -354,7 +482,7 @@ cdef class Ledger:
                 return
             token = m3_own(first)
             if self.close_item(token):
-                self.answers.put(((<Token> token).position, <int> ABANDONED, None))
+                self.answer(((<Token> token).position, <int> ABANDONED, None))
 
     def await_answers(self):
         """Wait until the frontend was told about all of its items."""

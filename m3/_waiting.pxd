@@ -8,6 +8,9 @@ cdef class Attempt:
     cdef readonly int failures
     cdef readonly double since
     cdef readonly size_t place
+    cdef m3_size claims
+
+    cdef bint claim(self) noexcept
 
 
 cdef class Waiting:
@@ -27,6 +30,7 @@ cdef class Watch:
     cdef m3_mutex mutex
     cdef double began
     cdef bint is_given_up
+    cdef readonly Attempt taken
     cdef object item
     cdef object token
     cdef Attempt attempt

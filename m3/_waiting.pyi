@@ -28,5 +28,6 @@ class Waiting:
 
 @disjoint_base
 class Watch:
+    taken: Attempt | None
     def since(self) -> float | None: ...
     def take(self, began: float) -> Attempt | None: ...

@@ -15,7 +15,7 @@ from time import monotonic
 from libc.math cimport INFINITY
 
 from m3._parking cimport Switch, Waiter
-from m3._sync cimport m3_load, m3_lock, m3_mutex_init, m3_size, m3_unlock
+from m3._sync cimport m3_add, m3_load, m3_lock, m3_mutex_init, m3_size, m3_unlock
 
 
 cdef class Attempt:
@@ -36,6 +36,10 @@ cdef class Attempt:
         self.failures = failures
         self.since = since
         self.place = place
+
+    cdef bint claim(self) noexcept:
+        """Return whether the caller is the first who wants to have what was given up."""
+        return m3_add(&self.claims, 1) == 1
 
 
 cdef class Waiting:
@@ -104,6 +108,9 @@ cdef class Watch:
 
     One side makes calls between :meth:`begin` and :meth:`end`; the other may
     :meth:`take` the one at hand.  Only one of the two has the item afterwards.
+
+    Attributes:
+        taken: what :meth:`take` has returned.
     """
 
     def __cinit__(self):
@@ -158,4 +165,5 @@ cdef class Watch:
             return None
         failures = 0 if self.attempt is None else self.attempt.failures
         since = began if self.attempt is None else self.attempt.since
-        return Attempt(self.item, self.token, failures, since, self.place)
+        self.taken = Attempt(self.item, self.token, failures, since, self.place)
+        return self.taken

@@ -1,13 +1,14 @@
 """create(): a pipeline of three stages, or two, as os-m3-engine makes them."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from m3.engine.engine import Engine
-from m3.engine.plan import DEFAULT_STOP_TIMEOUT, Plan, StageSpec
+from m3.engine.plan import Plan, StageSpec
 from m3.engine.shape import METHODS, is_stage_class
 from m3.errors import ConfigError
-from m3.pipeline import make_spec
+from m3.pipeline import ENGINE_OPTIONS, make_spec
 from m3.registry import Kind, resolve
 
 __all__ = ("create",)
@@ -16,6 +17,12 @@ DEFAULT_THREADS = {"frontend": 1, "transport": 3, "backend": 1}
 LEAST_QUEUE_SIZE = 100
 # What os-m3-engine let a configuration replace and m3 has no place for.
 REPLACED_PARTS = ("thread_cls", "driver_cls", "component_factory_cls")
+
+# What configuration objects may have as attributes, under the names of Plan and StageSpec.
+PLAN_OPTIONS = ("stop_timeout", "state", "dead_letters", "checkpoint_interval", "max_failures")
+STAGE_OPTIONS = tuple(
+    name for name in ENGINE_OPTIONS if name not in ("config", "context", "workers")
+)
 
 
 def create(
@@ -28,6 +35,7 @@ def create(
     engine_transport_config: Any = None,
     engine_backend_config: Any = None,
     runtime_context: Any = None,
+    resources: Mapping[type | str, Any] | None = None,
 ) -> Engine:
     """
     Return an engine for a frontend, a transport and a backend.
@@ -38,17 +46,22 @@ def create(
         transport_cls: between the two others.
         backend_cls: at the end.
         app_config: becomes ``self.config`` of every stage.
-        engine_config: any object; its ``stop_timeout`` is the engine's.
+        engine_config: any object; those of its attributes that are called
+            ``stop_timeout``, ``state``, ``dead_letters``, ``checkpoint_interval``
+            and ``max_failures`` are options of the engine, as of :class:`Pipeline`.
         engine_frontend_config: any object; ``thread_num`` is the number of
-            threads of the stage, ``queue_size`` the bound of the queue in
-            front of it.  So the next two.
+            threads of the stage; ``queue_size``, ``queue_bytes``, ``sizeof``,
+            ``ordering``, ``on_error``, ``max_failures``, ``timeout``, ``batch``
+            and ``concurrency`` are those of :class:`~m3.engine.StageSpec`.  So the
+            next two.
         engine_transport_config: of the transport; 3 threads by default.
         engine_backend_config: of the backend.
         runtime_context: becomes ``self._runtime_context`` of every stage.
+        resources: what the stages ask for by annotation, as of :class:`Pipeline`.
 
     Raises:
-        ConfigError: a class or a path is wrong, or stages are missing (it is a
-            :exc:`ValueError` too).
+        ConfigError: a class, a path or an option is wrong, or stages are
+            missing (it is a :exc:`ValueError` too).
     """
     if frontend_cls is None or (transport_cls is None and backend_cls is None):
         raise ConfigError(
@@ -73,7 +86,8 @@ def create(
         frontends=stages["frontend"],
         transports=stages["transport"],
         backends=stages["backend"],
-        stop_timeout=getattr(engine_config, "stop_timeout", DEFAULT_STOP_TIMEOUT),
+        resources=dict(resources or {}),
+        **_given(engine_config, PLAN_OPTIONS),
     )
     return Engine(plan)
 
@@ -96,5 +110,10 @@ def _options(kind: Kind, config: Any) -> dict[str, Any]:
             "own threads and calls the stage directly"
         )
     threads = getattr(config, "thread_num", DEFAULT_THREADS[kind])
-    size = getattr(config, "queue_size", max(LEAST_QUEUE_SIZE, 2 * threads))
-    return {"workers": threads, "queue_size": size}
+    defaults = {"workers": threads, "queue_size": max(LEAST_QUEUE_SIZE, 2 * threads)}
+    return defaults | _given(config, STAGE_OPTIONS)
+
+
+def _given(config: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return those of the options called *names* that *config* has."""
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}

@@ -1,6 +1,7 @@
 """Describe a pipeline in Python, stage by stage."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, Self
 
 from m3.engine.engine import Engine
@@ -16,7 +17,7 @@ from m3.errors import PlanError
 from m3.policies import MaxFailures
 from m3.registry import Kind, resolve
 
-__all__ = ("Pipeline", "make_spec")
+__all__ = ("ENGINE_OPTIONS", "Pipeline", "make_spec")
 
 ENGINE_OPTIONS = (
     "batch",
@@ -52,6 +53,12 @@ class Pipeline:
             lines if its name ends in ``.jsonl``, else SQLite; by default
             ``dead-letters.db`` in the folder of the state.
         checkpoint_interval: seconds between two checkpoints, as a rule.
+        crash_guard: after so many runs in a row that ended by the death of the
+            process at the same mark, the next one looks for the item that
+            kills it, and makes it a dead letter; needs *state*.
+        resources: what the stages are given where they ask for it by
+            annotation: an instance or a class for each class that is asked for,
+            or for each name of an attribute.
         options: of the frontend, see :meth:`transport`.
 
     >>> Pipeline([1, 2, 3]).transport(str).backend(print).run().delivered
@@ -71,6 +78,8 @@ class Pipeline:
         state: str | os.PathLike[str] | None = None,
         dead_letters: str | os.PathLike[str] | None = None,
         checkpoint_interval: float = DEFAULT_CHECKPOINT_INTERVAL,
+        crash_guard: int | None = None,
+        resources: Mapping[type | str, Any] | None = None,
         **options: Any,
     ) -> None:
         self._name = name
@@ -80,6 +89,8 @@ class Pipeline:
             "state": state,
             "dead_letters": dead_letters,
             "checkpoint_interval": checkpoint_interval,
+            "crash_guard": crash_guard,
+            "resources": dict(resources or {}),
         }
         self._stages: list[StageSpec] = []
         self._add("frontend", frontend, None, options)
@@ -98,9 +109,10 @@ class Pipeline:
             name: of the stage, for errors and reports; by default that of the
                 target.
             options: those of the engine (``workers``, ``queue_size``,
-                ``ordering``, ``on_error``, ``max_failures``, ``batch``,
-                ``concurrency``, ``config``; see :class:`~m3.engine.StageSpec`); all others go to
-                the constructor of the class.
+                ``queue_bytes``, ``sizeof``, ``ordering``, ``on_error``,
+                ``max_failures``, ``timeout``, ``batch``, ``concurrency``,
+                ``config``; see :class:`~m3.engine.StageSpec`); all others go
+                to the constructor of the class.
 
         Raises:
             UnknownNameError: no stage has that name.

@@ -1,5 +1,6 @@
 """How a stage is to behave, as frozen records; the engine acts on them."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -56,6 +57,14 @@ class Backoff:
                 raise PlanError(f"Backoff({name}={seconds}): a time cannot be negative")
         if not self.factor >= 1:
             raise PlanError(f"Backoff(factor={self.factor}): it is 1 or more")
+
+    def delay_after(self, attempts: int) -> float:
+        """Return the seconds to wait after so many attempts have failed."""
+        try:
+            seconds = min(self.maximum, self.initial * self.factor ** (attempts - 1))
+        except OverflowError:
+            seconds = self.maximum
+        return random.uniform(0, seconds) if self.jitter else seconds  # noqa: S311  # no secret
 
 
 @dataclass(frozen=True, slots=True)

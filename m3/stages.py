@@ -6,9 +6,10 @@ need no locks.  An instance, given instead of a class, is shared by all
 workers of its stage.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 
+from m3._scopes import remember_names_around
 from m3._types import DROP, Failure, Item
 from m3.policies import Batch
 
@@ -45,6 +46,10 @@ class Stage:
     failed: bool = False
     """Set before :meth:`cleanup`: whether the run has failed or was given up."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        remember_names_around(cls)
+
     def setup(self) -> object:
         """
         Prepare the worker; called once in each worker thread.
@@ -69,10 +74,19 @@ class Frontend(Stage, Generic[Out]):
     One that overrides :meth:`resume` can go on where an earlier run has ended,
     if it yields an :class:`Item` with a position for each item.  Where only some
     of its instances can, an attribute ``can_resume`` is False of the others.
+
+    One that defines a method ``watch_run`` is called with its run before :meth:`setup`:
+    an object that has the ``plan``, and a method ``report()``, as of the engine.
     """
 
     wants_positions: bool = False
     """Set before :meth:`setup`: whether the run has a use for the positions of items."""
+
+    acks_anywhere: ClassVar[bool] = False
+    """Whether :meth:`ack` does not block, and may be called in several threads at once."""
+
+    offer: Callable[[Item], bool] | None = None
+    """Set before :meth:`produce`, if there is a way for items beside it; see there."""
 
     def produce(self) -> "Iterable[Out | Item | Failure] | AsyncIterator[Out]":
         """
@@ -81,6 +95,11 @@ class Frontend(Stage, Generic[Out]):
         Usually a generator.  What it raises is a failure of the run: the
         items already produced are still delivered.  An :class:`Item` carries
         a position, a :class:`Failure` an input that could not be read.
+
+        While it waits, another thread that has an item need not wake it: it can call
+        ``offer(item)``, which never blocks, and returns whether it has taken the
+        :class:`Item`.  If not, it is to be yielded.  ``offer`` is None where there is no
+        such way: before, and in a run that keeps state, or has the next stage in this thread.
         """
         raise NotImplementedError
 
@@ -101,11 +120,20 @@ class Frontend(Stage, Generic[Out]):
         exactly once, in the order in which they end: each worker by one thread
         beside that of :meth:`produce`, and before :meth:`cleanup` is called.
         What it raises fails the run; the other answers are given all the same.
+
+        If the class says ``acks_anywhere``, this is called by the worker that has delivered
+        the item, at once and in no order, where nothing has to be made durable before.
+
+        A frontend that defines a method ``ack_batch`` as well is called with lists of
+        the positions of items that have ended one after the other, instead.
         """
 
     def nack(self, position: Any, error: Exception) -> object:
         """
         Take note that the item at *position* was not delivered; called like :meth:`ack`.
+
+        A frontend that defines a method ``dead_lettered``, with the same arguments, is
+        told by that of an item that is kept as a dead letter, and need not come again.
 
         Args:
             position: of the item.
@@ -165,7 +193,9 @@ class Backend(Stage, Generic[In]):
     One that overrides :meth:`resume` can undo what it got after a checkpoint;
     where only some of its instances can, an attribute ``can_resume`` is False of
     the others.  An attribute ``keeps_at_end`` that is True says that without a
-    call of :meth:`resume` it keeps what it got only when the run has ended well.
+    call of :meth:`resume` it keeps what it got only when the run has ended well,
+    an attribute ``is_idempotent`` that an item which comes again leaves the sink as
+    it was after the first time.
     """
 
     def process(self, data: In) -> object:

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from m3 import Backend, Engine, Frontend, Transport, create
+from m3 import Backend, Batch, Engine, Frontend, Retry, Transport, create
+from m3.engine import Plan
 from m3.errors import ConfigError, StageError, UnknownNameError
 
 
@@ -135,10 +136,72 @@ def test_app_config_is_the_config_of_every_stage():
     assert seen == [(config, engine_config, context)] * 5
 
 
-def test_the_stop_timeout_of_the_engine_config():
-    """engine_config may say how long a stop takes."""
-    engine = create(Source, Middle, Sink, engine_config=SimpleNamespace(stop_timeout=7))
-    assert engine.plan.stop_timeout == 7
+def test_the_options_of_the_engine_config(tmp_path):
+    """What engine_config says of the whole run is in the plan; what it does not, is as ever."""
+    options = {
+        "stop_timeout": 7,
+        "state": tmp_path / "state",
+        "dead_letters": tmp_path / "letters.db",
+        "checkpoint_interval": 0.5,
+        "max_failures": 0.01,
+    }
+    for said in ({}, *({name: value} for name, value in options.items()), options):
+        plan = create(Source, Middle, Sink, engine_config=SimpleNamespace(**said)).plan
+        for name in options:
+            assert getattr(plan, name) == said.get(name, getattr(Plan(()), name))
+
+
+STAGE_OPTIONS = {
+    "queue_size": 7,
+    "queue_bytes": 1000,
+    "sizeof": len,
+    "ordering": "input",
+    "on_error": Retry(3, then="skip"),
+    "max_failures": 10,
+    "timeout": 2.0,
+    "concurrency": 5,
+}
+
+
+def test_the_options_of_a_stages_config():
+    """What the configuration of a stage says is in its spec, and in no other stage's."""
+    given = SimpleNamespace(thread_num=2, **STAGE_OPTIONS)
+    _, middle, sink = create(Source, Middle, Sink, engine_transport_config=given).plan
+    assert {name: getattr(middle, name) for name in STAGE_OPTIONS} == STAGE_OPTIONS
+    assert middle.workers == 2
+    assert (sink.on_error, sink.timeout, sink.queue_size) == ("fail", None, 100)
+
+
+def test_options_of_stages_work(tmp_path):
+    """With them a pipeline of three classes has batches, retries and dead letters."""
+
+    class Odd(Transport):
+        def transport(self, data):
+            if data % 2:
+                raise ValueError("odd")
+            return data
+
+    class Batches(Backend):
+        def process_batch(self, items):
+            Sink.kept += (tuple(items),)
+
+    report = create(
+        Source,
+        Odd,
+        Batches,
+        engine_config=SimpleNamespace(dead_letters=tmp_path / "letters.jsonl"),
+        engine_transport_config=SimpleNamespace(thread_num=1, on_error="dead_letter"),
+        engine_backend_config=SimpleNamespace(batch=Batch(count=3, period=60)),
+    ).start()
+    assert Sink.kept == ((0, 2, 4),)
+    assert (report.delivered, report.dead_lettered) == (3, 2)
+    assert len((tmp_path / "letters.jsonl").read_text().splitlines()) == 2
+
+
+def test_options_that_cannot_work_are_refused():
+    """They are checked as those of a Pipeline are."""
+    with pytest.raises(ConfigError, match=r"transport 'Middle': timeout is -1"):
+        create(Source, Middle, Sink, engine_transport_config=SimpleNamespace(timeout=-1))
 
 
 @pytest.mark.parametrize(

@@ -5,25 +5,28 @@ The worker's thread runs an event loop.  A feeder thread beside it takes items
 from the queue, one whenever fewer than ``concurrency`` are in flight, so none
 is taken before the loop can begin with it.  Results go downstream from the
 loop while there is room, and from a sender thread when that would block it;
-never from both at once.
+never from both at once.  (No executor, whose threads the interpreter joins at
+exit before it stops the engines, and would wait for ever for one that waits
+for room.)
 """
 
 import asyncio
 import contextlib
-import threading
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from functools import partial
-from queue import SimpleQueue
 from typing import Any
 
-from m3._loops import take
-from m3._steps import Aborted, Manual, Step
-from m3._tokens import ABANDONED, DELIVERED, DROPPED, Token
+from m3._flights import Flight, Flights
+from m3._queue import BoundedQueue
+from m3._steps import Aborted, Step
+from m3._threads import make_calls
+from m3._tokens import ABANDONED, DELIVERED, DROPPED
 from m3._types import DROP
-from m3._waiting import Attempt
+from m3.engine.beside import Beside
 from m3.engine.errands import Errands
+from m3.engine.event_loop import EventLoop
 from m3.engine.failures import Judge
 from m3.engine.pools import Pool
 from m3.engine.runtime import Runtime
@@ -41,7 +44,7 @@ class AsyncWork:
         pool: the pool of the stage.
         function: the coroutine function, or async generator function.
         runtime: starts its threads.
-        step: counts the stage's items and settles those that end in it.
+        flights: counts the stage's items and settles those that end in it.
         judge: decides which items are tried again.
         following: gets the results; None for a backend.
         errands: calls that others want made in the loop's thread.
@@ -54,7 +57,7 @@ class AsyncWork:
         function: Callable[[Any], Any],
         runtime: Runtime,
         *,
-        step: Manual,
+        flights: Flights,
         judge: Judge,
         following: Step | None,
         errands: Errands,
@@ -63,195 +66,206 @@ class AsyncWork:
         self._pool = pool
         self._function = function
         self._runtime = runtime
-        self._step = step
+        self._flights = flights
         self._judge = judge
         self._errands = errands
         self._following = following
         self._name = name
         self._handle = self._expand if shape_of(pool.head) is Shape.ASYNC_EXPAND else self._call
-        self._slots = threading.Semaphore(pool.head.concurrency)
+        self._slots: BoundedQueue[None] = BoundedQueue(pool.head.concurrency)
+        self._calls: BoundedQueue[Any] = BoundedQueue()
+        self._unsent = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: dict[Attempt, asyncio.TimerHandle] = {}
-        self._due: deque[Attempt] = deque()
-        self._over = False
+        self._waiting: dict[Flight, asyncio.TimerHandle] = {}
+        self._due: deque[Flight] = deque()
+        self._has_input = True
         self._aborted = False
         self._error: BaseException | None = None
+        self._event_loop = EventLoop()
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._beside = Beside(runtime)
 
     def run(self, on_abort: Callable[[Callable[[], object]], None]) -> None:
         """
         Work until the end of the input; raises Aborted when the run is over.
 
         Args:
-            on_abort: takes a function to be called, once, when the run is over.
+            on_abort: takes a function to be called when the run is over.
         """
-        asyncio.run(self._main(on_abort))
+        self._coroutine = self._main(on_abort)
+        self._event_loop.run(self._coroutine)
         if self._error is not None:
             raise self._error
         if self._aborted:
             raise Aborted
 
+    def close(self) -> None:
+        """Wait until no task or thread has to do with its items any more; in its own thread."""
+        self._event_loop.close()
+        if self._coroutine is not None:
+            self._coroutine.close()  # it may have been struck before it began
+        self._slots.shutdown()
+        self._calls.shutdown()
+        self._beside.join()
+
     async def _main(self, on_abort: Callable[[Callable[[], object]], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._gate = asyncio.Lock()
-        self._input_ended = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._sender = Sender(self._loop, self._runtime, name=f"{self._name}-sender")
+        self._changed = self._loop.create_future()
         on_abort(self._abort)
         self._errands.wake = self._look_for_errands
         self._errands.do()
-        try:
-            feeder = self._runtime.spawn(self._feed, f"{self._name}-feeder")
-            await self._input_ended.wait()
-            while self._tasks or self._waiting or self._due:
-                self._changed.clear()
-                await self._changed.wait()
-            feeder.join()
-        finally:
-            self._sender.close()
+        self._start_threads()
+        while self._has_work():
+            self._changed = self._loop.create_future()
+            await self._changed
 
-    # -- in the feeder's thread
-
-    def _feed(self) -> None:
+    def _start_threads(self) -> None:
         inbox, sequencer = self._pool.inbox, self._pool.sequencer
         assert inbox is not None
-        try:
-            while self._slots.acquire() and not self._over:
-                item, token, position = take(inbox)
-                is_admitted = sequencer is None or sequencer.admit(position)
-                begin = self._begin if is_admitted else self._abandon
-                self._loop.call_soon_threadsafe(begin, item, token, position)
-                del item, token
-        except ShutDown:
-            pass
-        except BaseException as error:  # what another thread has raised in this one
-            self._error = error
-        finally:
-            self._loop.call_soon_threadsafe(self._input_ended.set)
+        arrived = partial(self._soon, self._begin)
+        feed = partial(self._flights.feed, inbox, self._slots, sequencer, arrived)
+        send = partial(make_calls, self._calls, self._sent)
+        self._beside.start(send, f"{self._name}-sender", self._note)
+        self._beside.start(feed, f"{self._name}-feeder", self._fed)
+
+    def _has_work(self) -> bool:
+        return self._has_input or bool(self._tasks or self._waiting or self._due)
 
     # -- in any thread
 
+    def _soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Have *function* called in the loop's thread, unless the loop has ended."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def _note(self, error: BaseException | None) -> None:
+        """Break off because of what another thread has raised in m3's own code, if anything."""
+        if error is not None:
+            self._soon(self._event_loop.break_off, error)
+
+    def _fed(self, error: BaseException | None) -> None:
+        """Take note that no more items come; the last act of the thread that feeds the loop."""
+        if not isinstance(error, ShutDown):
+            self._note(error)
+        self._soon(self._end_input)
+
+    def _sent(self, future: "asyncio.Future[None]", error: BaseException | None) -> None:
+        self._soon(self._told, future, error)
+
     def _abort(self) -> None:
-        self._over = True
-        self._slots.release()
-        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-            self._loop.call_soon_threadsafe(self._cancel)
+        self._slots.shutdown()
+        self._soon(self._cancel)
 
     def _look_for_errands(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended: the worker looks itself
-            self._loop.call_soon_threadsafe(self._errands.do)
+        self._soon(self._errands.do)
 
     # -- in the event loop
 
+    def _wake(self) -> None:
+        if not self._changed.done():
+            self._changed.set_result(None)
+
+    def _end_input(self) -> None:
+        self._has_input = False
+        self._wake()
+
     def _cancel(self) -> None:
+        if self._aborted:
+            return
         self._aborted = True
         for task in self._tasks:
             task.cancel()
-        for attempt, timer in self._waiting.items():
+        for flight, timer in self._waiting.items():
             timer.cancel()
-            self._step.end(ABANDONED, attempt.token)
-        for attempt in self._due:
-            self._step.end(ABANDONED, attempt.token)
+            self._flights.end(ABANDONED, flight)
+        for flight in self._due:
+            self._flights.end(ABANDONED, flight)
         self._waiting.clear()
         self._due.clear()
-        self._changed.set()
+        self._wake()
 
-    def _begin(self, item: Any, token: Token | None, position: int) -> None:
+    def _begin(self, flight: Flight) -> None:
         if self._aborted:
-            self._abandon(item, token, position)
+            self._flights.end(ABANDONED, flight)
             return
-        self._step.begin()
-        self._start(Attempt(item, token, 0, 0.0, position))
+        self._flights.begin()
+        self._start(flight)
 
-    def _start(self, attempt: Attempt) -> None:
+    def _start(self, flight: Flight) -> None:
         """Begin to work on an item, as soon as fewer than ``concurrency`` are in flight."""
         if len(self._tasks) >= self._pool.head.concurrency:
-            self._due.append(attempt)
+            self._due.append(flight)
             return
-        task = self._loop.create_task(self._work(attempt))
+        task = self._loop.create_task(self._work(flight))
         self._tasks.add(task)
-        task.add_done_callback(partial(self._done, attempt))
+        task.add_done_callback(partial(self._done, flight, flight.failures == 0))
 
-    def _abandon(self, _item: Any, token: Token | None, _position: int) -> None:
-        self._step.end(ABANDONED, token)
-
-    def _done(self, attempt: Attempt, task: "asyncio.Task[None]") -> None:
+    def _done(self, flight: Flight, is_first: bool, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if task.cancelled():  # before it began: what begins ends well or raises Aborted
-            self._step.end(ABANDONED, attempt.token)
-        elif (error := task.exception()) is not None:
+            self._flights.end(ABANDONED, flight)
+        elif isinstance(error := task.exception(), Aborted):
             self._error = error
-        if attempt.failures == 0:
-            self._slots.release()
+        elif error is not None:
+            raise error  # what another thread has raised in m3's own code
+        if is_first:
+            self._slots.get_nowait()
         if self._due:
             self._start(self._due.popleft())
-        self._changed.set()
+        self._wake()
 
     # -- another attempt
 
-    def _put_off(self, attempt: Attempt, error: BaseException) -> bool:
+    def _put_off(self, flight: Flight, error: BaseException) -> bool:
         """Have the item wait for another attempt, out of flight, if there is to be one."""
-        failures = attempt.failures + 1
-        since = attempt.since or self._runtime.monotonic()
-        delay = self._judge.delay(error, failures, since)
-        if delay is None or self._aborted:
+        since = flight.since or self._runtime.monotonic()
+        delay = self._judge.delay(error, flight.failures + 1, since)
+        if delay is None or self._aborted or not flight.is_open:
             return False
-        later = Attempt(attempt.item, attempt.token, failures, since, attempt.place)
-        self._waiting[later] = self._loop.call_later(delay, self._try_again, later)
+        flight.put_off(since)
+        self._waiting[flight] = self._loop.call_later(delay, self._try_again, flight)
         return True
 
-    def _try_again(self, attempt: Attempt) -> None:
-        del self._waiting[attempt]
-        self._step.retried()
-        self._start(attempt)
+    def _try_again(self, flight: Flight) -> None:
+        self._waiting.pop(flight, None)
+        self._flights.retried()
+        self._start(flight)
 
-    async def _work(self, attempt: Attempt) -> None:
-        item, token = attempt.item, attempt.token
-        results: list[Any] = []
+    async def _work(self, flight: Flight) -> None:
         try:
-            await self._handle(item, token, results)
+            await self._handle(flight)
         except Aborted:
-            self._abandon_kept(results)
             raise
-        except asyncio.CancelledError as error:
-            self._abandon_kept(results)
-            if self._aborted:
-                self._step.end(ABANDONED, token)
-                return
-            results = []
-            self._step.reject(error, item, token, attempt.failures + 1)
         except BaseException as error:
-            if self._put_off(attempt, error):
+            if self._aborted and isinstance(error, asyncio.CancelledError):
+                self._flights.end(ABANDONED, flight)
                 return
-            self._step.reject(error, item, token, attempt.failures + 1)
-        sequencer = self._pool.sequencer
-        if sequencer is not None:
-            await self._in_sender(sequencer.hand_in, attempt.place, results, self._following)
+            if self._put_off(flight, error):
+                return
+            self._flights.reject(error, flight)
+        if self._pool.sequencer is not None:
+            await self._in_sender(
+                self._flights.hand_in, flight, self._pool.sequencer, self._following
+            )
 
-    async def _call(self, item: Any, token: Token | None, results: list[Any]) -> None:
-        result = await self._within_time(self._function(item))
+    async def _call(self, flight: Flight) -> None:
+        result = await self._within_time(self._function(flight.item))
         if self._following is None:
-            self._step.produced()
-            self._step.end(DELIVERED, token)
+            self._flights.produced()
+            self._flights.end(DELIVERED, flight)
         elif result is DROP:
-            self._step.end(DROPPED, token)
+            self._flights.end(DROPPED, flight)
         else:
-            self._step.produced()
-            await self._pass_on(result, token, results)
+            await self._pass_on(flight, result, True)
 
-    async def _expand(self, item: Any, token: Token | None, results: list[Any]) -> None:
-        produced = self._function(item)
+    async def _expand(self, flight: Flight) -> None:
+        produced = self._function(flight.item)
         if self._judge.is_all_or_nothing:
             produced = _again(await self._within_time(_all_of(produced)))
         async for result in produced:
-            if result is DROP:
-                continue
-            self._step.produced(token, is_extra=True)
-            try:
-                await self._pass_on(result, token, results)
-            except (Aborted, asyncio.CancelledError):
-                self._step.end(ABANDONED, token)
-                raise
-        self._step.end_expanded(token)
+            if result is not DROP:
+                await self._pass_on(flight, result, False)
+        self._flights.end(DROPPED, flight, is_expanded=True)
 
     async def _within_time(self, call: Awaitable[Any]) -> Any:
         """Await *call*, but not for longer than the stage's timeout."""
@@ -268,28 +282,40 @@ class AsyncWork:
             stack = "".join(traceback.format_tb(cause.__traceback__))
             raise ItemTimeoutError(seconds=seconds, stack=stack) from error
 
-    async def _pass_on(self, result: Any, token: Token | None, results: list[Any]) -> None:
+    async def _pass_on(self, flight: Flight, result: Any, is_last: bool) -> None:
+        """Let a result of an item go on, and the item with it if it is the last."""
+        self._flights.produced()
         if self._pool.sequencer is not None:
-            results += (result, token)
+            self._flights.keep(flight, result, is_last)
             return
         assert self._following is not None
-        async with self._gate:
-            if self._following.has_room():
-                self._following.accept(result, token)
-            else:
-                await self._in_sender(self._following.accept, result, token)
-
-    def _abandon_kept(self, results: list[Any]) -> None:
-        for token in results[1::2]:
-            self._step.end(ABANDONED, token)
+        if self._unsent == 0 and self._following.has_room():
+            self._flights.pass_on(flight, result, is_last, self._following)
+        else:
+            await self._in_sender(self._flights.pass_on, flight, result, is_last, self._following)
 
     async def _in_sender(self, function: Callable[..., None], *args: Any) -> None:
         """Run *function* to its end in the sender's thread, also when cancelled."""
-        future = self._sender.call(function, *args)
+        future = self._loop.create_future()
+        self._unsent += 1
+        self._calls.put((function, args, future))
         while not future.done():
-            with contextlib.suppress(asyncio.CancelledError):
+            try:
                 await asyncio.shield(future)
+            except asyncio.CancelledError:
+                if self._event_loop.strike is not None:
+                    raise
         future.result()
+
+    def _told(self, future: "asyncio.Future[None]", error: BaseException | None) -> None:
+        """Take note that a call of the sender was made."""
+        self._unsent -= 1
+        if future.done():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
 
 
 async def _all_of(results: AsyncIterator[Any]) -> list[Any]:
@@ -303,55 +329,16 @@ async def _again(results: list[Any]) -> AsyncIterator[Any]:
         yield result
 
 
-class Sender:
-    """
-    A thread that makes the calls that may block, one after the other.
-
-    No executor, whose threads the interpreter joins at exit before it stops
-    the engines, and would wait for ever for one that waits for room.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, runtime: Runtime, *, name: str) -> None:
-        self._loop = loop
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = runtime.spawn(self._run, name)
-
-    def call(self, function: Callable[..., None], *args: Any) -> "asyncio.Future[None]":
-        """Have *function* called; the future has what it raises."""
-        future = self._loop.create_future()
-
-        def make() -> None:
-            try:
-                function(*args)
-            except BaseException as error:
-                self._loop.call_soon_threadsafe(future.set_exception, error)
-            else:
-                self._loop.call_soon_threadsafe(future.set_result, None)
-
-        self._calls.put(make)
-        return future
-
-    def close(self) -> None:
-        """Let the thread end, and wait for it."""
-        self._calls.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (make := self._calls.get()) is not None:
-            make()
-
-
 def in_step(items: AsyncIterator[Any]) -> Iterator[Any]:
     """Iterate over *items* in an event loop that runs while the next one is awaited."""
 
     async def following() -> Any:
         return await anext(items)
 
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
+    with EventLoop() as loop:
         while True:
             try:
-                item = loop.run_until_complete(following())
+                item = loop.run(following())
             except StopAsyncIteration:
                 return
             yield item

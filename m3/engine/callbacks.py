@@ -1,4 +1,4 @@
-"""Functions that are called once, when the run is over."""
+"""Functions that are called when the run is over."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ __all__ = ("Callbacks",)
 
 class Callbacks:
     """
-    Functions to be called when *switch* is on; each once, by whoever comes first.
+    Functions to be called when *switch* is on; more than once does them no harm.
 
     No lock is taken, for a signal handler may be the one who calls them.
     """
@@ -22,13 +22,9 @@ class Callbacks:
         """Have *function* called when the switch is on; at once if it is."""
         self._functions.append(function)
         if self._switch.is_on():
-            self.call()
+            function()
 
     def call(self) -> None:
-        """Call what was added and not called yet."""
-        while self._functions:
-            try:
-                function = self._functions.pop()
-            except IndexError:  # another thread has taken the last one
-                return
+        """Call all that were added."""
+        for function in self._functions:
             function()

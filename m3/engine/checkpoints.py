@@ -17,10 +17,11 @@ the lowest below which everything is done, taken before the backends commit.
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from m3._parking import Gate, Switch
+from m3._parking import Bell, Gate, Switch
 from m3._tokens import Ledger
 from m3.engine.answers import MOST_UNANSWERED
 from m3.engine.books import Books
@@ -31,18 +32,20 @@ from m3.engine.delivery import (
     is_told,
     is_transactional,
     levels,
+    lowest,
     overrides,
     resumes,
 )
 from m3.engine.errands import Errand
 from m3.engine.plan import Plan
 from m3.engine.runtime import Runtime
-from m3.engine.state import Checkpoint, StateStore
+from m3.engine.state import LETTERS, Checkpoint, StateStore
 from m3.engine.workers import Worker
-from m3.errors import AbandonedError, StageError, StateError
+from m3.errors import AbandonedError, PlanError, StageError
 from m3.stages import Backend
 
 if TYPE_CHECKING:
+    from m3.engine.crash_guard import CrashGuard
     from m3.engine.stores import Stores
 
 __all__ = ("Checkpoints", "needs_rounds")
@@ -55,9 +58,6 @@ CROWDED_PAUSE = 0.05
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.0002, 0.005
 """Seconds between two looks at what is still in flight, in an aligned round."""
-
-LETTERS = "dead letters"
-"""Among the marks, that of the dead letters."""
 
 
 def needs_rounds(plan: Plan) -> bool:
@@ -110,10 +110,12 @@ class Checkpoints:
         self._letters = run.stores.letters
         self._gate = Gate()
         self._store: StateStore | None = None
+        self._guard: CrashGuard | None = None
         self._base = Checkpoint()
         self._last = Checkpoint()
-        self._bell = threading.Event()
-        self._turn = threading.Condition()
+        self._bell = Bell()
+        self._lock = threading.RLock()
+        self._turn = threading.Condition(self._lock)
         self._begun = self._completed = 0
         self._error: Exception | None = None
         self._is_ending = False
@@ -122,6 +124,8 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
         self._is_begun = self._is_aligned = False
         self._settled = -1
+        self._delivered = 0
+        self._ended = run.runtime.monotonic()
 
     # -- the beginning
 
@@ -149,6 +153,8 @@ class Checkpoints:
                 each.level == LEVELS[-1] for each in found[len(plan.frontends) :]
             )
             self._go_back()
+        elif plan.crash_guard is not None:
+            raise PlanError(f"crash_guard: no checkpoints are kept, since {lowest(found).reason}")
         self._make_ledgers()
         if self._store is not None:
             self._write(self._sources(), self._commit_all())
@@ -158,7 +164,7 @@ class Checkpoints:
     def start(self) -> None:
         """Begin to make rounds."""
         self._is_begun = True
-        self._thread = self._run.runtime.spawn(self._live, "m3-checkpoints")
+        self._thread = self._run.runtime.spawn(self._live, "m3-checkpoints", self._end)
 
     def _members(self, kind: str) -> list[Member]:
         return [
@@ -172,9 +178,17 @@ class Checkpoints:
         """Have every stage go back to where the last checkpoint is."""
         assert self._store is not None
         self._base = self._last = self._latest(self._store)
+        if (most := self._run.plan.crash_guard) is not None:
+            from m3.engine.crash_guard import CrashGuard
+
+            self._guard = CrashGuard(self._store, most, self.confirm)
+            self._guard.begin(self._base, self._frontends)
         has_begun = self._base.number > 0
         if has_begun:
-            self._check_parts(self._base)
+            self._base.check_parts(
+                sources={each.key for each in self._frontends if resumes(each.instance)},
+                sinks={each.key for each in self._committing},
+            )
         if self._letters is not None:
             self._letters.commits_itself = False
             if has_begun:
@@ -192,30 +206,7 @@ class Checkpoints:
         for each in self._transactional:
             text = self._ask(each, partial(each.instance.committed, f"{store.key}/{each.key}"))
             committed.append(Checkpoint() if text is None else Checkpoint.from_text(text))
-        latest = min(committed, key=lambda it: it.number, default=store.checkpoint)
-        if committed and latest.number < store.checkpoint.number:
-            raise StateError(
-                f"the state is at checkpoint {store.checkpoint.number}, the data of the backend "
-                f"at {latest.number}: they were replaced or restored; restore both, or begin at "
-                "the start with --from-start and empty data"
-            )
-        return latest
-
-    def _check_parts(self, checkpoint: Checkpoint) -> None:
-        """Refuse a checkpoint of other stages than there are."""
-        sources = {each.key for each in self._frontends if resumes(each.instance)}
-        sinks = {each.key for each in self._committing}
-        marks = checkpoint.sinks.keys() - {LETTERS}
-        for what, kept, there in (
-            ("frontends", checkpoint.sources.keys(), sources),
-            ("backends", marks, sinks),
-        ):
-            if kept != there:
-                raise StateError(
-                    f"the state is of a pipeline with the {what} {_listed(kept)} (each with the "
-                    f"number of its worker), and this one has {_listed(there)}; use another "
-                    "folder for it, or begin at the start with --from-start"
-                )
+        return store.latest(committed)
 
     def _make_ledgers(self) -> None:
         for _, worker, frontend in self._frontends:
@@ -228,7 +219,7 @@ class Checkpoints:
                 gate=self._gate if self._is_aligned else None,
                 aborting=self._run.aborting,
             )
-            ledger.hurry = self._bell.set
+            ledger.hurry = self._bell.ring
             worker.work.ledger = ledger
 
     # -- what others ask of it
@@ -239,16 +230,22 @@ class Checkpoints:
 
         It then is in the sinks and, in a run with state, below a checkpoint.
         """
-        with self._turn:
+        with self._lock:
             wanted = self._begun + 1
-            self._bell.set()
+            self._bell.ring()
             self._turn.wait_for(lambda: self._completed >= wanted or self._over.is_on())
             return self._error
+
+    def undone(self) -> int:
+        """Return how many items the sinks have got since the last checkpoint, and will go back."""
+        if not (self._is_aligned and self._over.is_on()):
+            return 0
+        return self._run.books.counts()["delivered"] - self._delivered
 
     def end(self) -> None:
         """Take note that all workers have passed on all that they will."""
         self._is_ending = True
-        self._bell.set()
+        self._bell.ring()
         if self._over.is_on():  # something may have ended while that was turned on
             self._answer_rest()
 
@@ -263,24 +260,25 @@ class Checkpoints:
 
     def close(self) -> None:
         """Let another run use the state."""
+        if self._guard is not None:
+            self._guard.end()
         if self._store is not None:
             self._store.close()
 
     # -- the thread
 
     def _live(self) -> None:
-        error: Exception | None = None
-        try:
-            self._make_rounds()
-            if self._may_make_last():
-                self._round(is_last=True)
-        except Exception as raised:
-            error = raised
-        except BaseException as raised:  # what another thread has raised in this one
-            error = AbandonedError(f"the thread that makes checkpoints has died: {raised!r}")
-            self._run.fail(_failure_of(raised))
-        finally:
-            self._close(error)
+        self._make_rounds()
+        if self._may_make_last():
+            self._round(is_last=True)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Let nobody wait for the thread, which has ended with *error*: its last act."""
+        if error is not None and not isinstance(error, AbandonedError):
+            self._run.fail(_failure_of(error))
+        if error is not None and not isinstance(error, Exception):
+            error = AbandonedError(f"the thread that makes checkpoints has died: {error!r}")
+        self._close(error)
 
     def _make_rounds(self) -> None:
         """Make rounds when it is time for one, and when somebody asks, until the end."""
@@ -288,20 +286,34 @@ class Checkpoints:
         not_before, due = 0.0, now() + self._run.plan.checkpoint_interval
         while True:
             self._bell.wait(max(0.0, due - now()) if self._store is not None else None)
-            self._bell.clear()
             if self._has_ended():
                 return
             began = now()
+            not_before = max(not_before, self._bearable())
             if began < not_before:
-                due = min(due, not_before)
+                due = min(not_before, began + self._run.plan.checkpoint_interval)
                 continue
             self._round()
             rest = SHARE * (now() - began)
-            not_before = now() + rest if self._is_aligned else 0.0
+            not_before = now() + rest if self._is_aligned and not self._is_careful() else 0.0
             due = now() + max(rest, self._interval())
+
+    def _bearable(self) -> float:
+        """
+        Return from when on a round may wait for what waits for another attempt.
+
+        It then holds the frontends for no more than a tenth of the time since the last one.
+        """
+        if not self._is_aligned or self._is_careful():
+            return 0.0
+        until = max(worker.work.retries_until for worker in self._workers)
+        return (SHARE * until + self._ended) / (SHARE + 1)
 
     def _has_ended(self) -> bool:
         return self._is_ending or self._over.is_on()
+
+    def _is_careful(self) -> bool:
+        return self._guard is not None and self._guard.is_careful
 
     def _interval(self) -> float:
         """Return after how long another round is due."""
@@ -320,14 +332,15 @@ class Checkpoints:
 
     def _close(self, error: Exception | None) -> None:
         """Make no further round; those who wait for one are told *error*."""
-        with self._turn:
-            if self._over.is_on():
-                return
-            self._error = error
-            self._over.turn_on()
+        with self._lock:
+            if not self._over.is_on():
+                self._error = error
+                self._over.turn_on()
             self._turn.notify_all()
-        self._bell.set()
+        self._bell.ring()
         self._gate.open()
+        if self._guard is not None:
+            self._guard.give_up()
         for errand in self._errands:
             errand.give_up()
         self._answer_rest()
@@ -337,34 +350,40 @@ class Checkpoints:
 
     def _answer_rest(self) -> None:
         """Have the frontends told about what is done and beyond the last checkpoint."""
-        with self._turn:
+        with self._lock:
             for worker in self._workers:
                 if worker.work.ledger is not None:
                     worker.work.ledger.answer_rest()
 
     def _round(self, *, is_last: bool = False) -> None:
-        """Make one round; what fails fails the run."""
-        with self._turn:
+        """Make one round, unless it is put off; what fails fails the run."""
+        with self._lock:
             self._begun += 1
+            number = self._begun
         try:
-            self._make_durable(is_last=is_last)
+            if not self._make_durable(is_last=is_last):
+                return
         except AbandonedError:
             raise
         except Exception as error:
             self._run.fail(_failure_of(error))
             raise
-        with self._turn:
-            self._completed += 1
+        with self._lock:
+            self._completed = number
             self._turn.notify_all()
 
-    def _make_durable(self, *, is_last: bool) -> None:
-        counts = self._run.books.counts()
-        settled = sum(counts.values()) - counts["produced"]
-        if settled == self._settled and not is_last:
-            return
+    def _make_durable(self, *, is_last: bool) -> bool:
+        """Do what a round is made of; false if it is put off."""
         try:
+            if self._is_careful():
+                with suppress(AbandonedError):  # no reason to keep less of what is done
+                    self._is_quiet()
+            counts = self._run.books.counts()
+            settled = sum(counts.values()) - counts["produced"]
+            if settled == self._settled and not is_last:
+                return True
             if self._is_aligned and not self._is_quiet():
-                raise AbandonedError("the run is over")
+                return False
             sources = self._sources()
             marks = self._commit_all()
             if self._store is not None:
@@ -373,20 +392,31 @@ class Checkpoints:
         finally:
             self._gate.open()
         self._settled = settled
+        self._ended = self._run.runtime.monotonic()
+        return True
 
     # -- one round
 
     def _is_quiet(self) -> bool:
-        """Hold the frontends until nothing is in flight; false if the run is over before."""
+        """
+        Hold the frontends until nothing is in flight; false if a retry would take too long.
+
+        Raises:
+            AbandonedError: the run is over.
+        """
         self._gate.close()
         pause = FIRST_PAUSE
         while self._run.books.in_flight():
             if self._run.aborting.wait(pause) or self._over.is_on():
+                break
+            if self._run.runtime.monotonic() < self._bearable():
                 return False
-            if pause == LONGEST_PAUSE:
+            if pause == LONGEST_PAUSE or self._is_careful():
                 self._hasten()
             pause = min(2 * pause, LONGEST_PAUSE)
-        return not self._run.aborting.is_on()
+        if self._run.aborting.is_on() or self._over.is_on():
+            raise AbandonedError("the run is over")
+        return True
 
     def _hasten(self) -> None:
         """Have the workers hand over the batches that still wait for more items."""
@@ -452,15 +482,12 @@ class Checkpoints:
         for each in self._transactional:
             key = f"{self._store.key}/{each.key}"
             self._ask(each, partial(each.instance.commit_with, key, text))
-        self._store.write(checkpoint)
+        (self._guard or self._store).write(checkpoint)
         self._last = checkpoint
+        self._delivered = counts["delivered"]
         for _, worker, _ in self._frontends:
             if worker.work.ledger is not None:
                 worker.work.ledger.release()
-
-
-def _listed(keys: Any) -> str:
-    return ", ".join(sorted(keys)) or "none"
 
 
 def _failure_of(error: BaseException) -> StageError:

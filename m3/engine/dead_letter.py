@@ -21,6 +21,7 @@ __all__ = (
     "Row",
     "Selection",
     "checked",
+    "kept_position",
     "letter_of",
     "read_mark",
     "row_of",
@@ -139,7 +140,7 @@ def rows_of(
         yield Row(
             item=_dumps_if_plain(item),
             text=kept_text(abridged(item, TEXT_LIMIT), 2 * TEXT_LIMIT),
-            position=_dumps_if_plain(position) or dumps(abridged(position, TEXT_LIMIT)),
+            position=kept_position(position),
             stage=failure.stage,
             kind=kind,
             worker=failure.worker,
@@ -151,6 +152,11 @@ def rows_of(
             first_failed=now,
             last_failed=now,
         )
+
+
+def kept_position(position: Any) -> str:
+    """Return *position* as it is kept: itself if it is plain, else its ``repr``."""
+    return _dumps_if_plain(position) or dumps(abridged(position, TEXT_LIMIT))
 
 
 def row_of(letter: DeadLetter) -> Row:

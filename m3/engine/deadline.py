@@ -7,16 +7,22 @@ __all__ = ("Deadline",)
 
 
 class Deadline:
-    """The deadline of a stop, on the monotonic clock of *runtime*; none before it is set."""
+    """
+    The deadline of a stop, on the monotonic clock of *runtime*; none before it is set.
+
+    Attributes:
+        seconds: how long the stop may take.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
+        self.seconds = 0.0
         self._runtime = runtime
         self._end: float | None = None
         self._abort_at: float | None = None
 
     def set(self, seconds: float) -> None:
         """Let the stop take so many seconds from now."""
-        now = self._runtime.monotonic()
+        self.seconds, now = seconds, self._runtime.monotonic()
         self._abort_at = now + seconds - grace_of(seconds)
         self._end = now + seconds
 

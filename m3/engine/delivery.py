@@ -6,7 +6,7 @@ The levels, from the lowest:
 - ``at_most_once``: what is on its way when the process dies is lost;
 - ``at_least_once``: it comes again, and so may what had been delivered already;
 - ``effectively_once``: it comes again, and of what had been delivered too the
-  effect is undone before.
+  effect is undone before, or is the same when it is done twice.
 """
 
 import inspect
@@ -25,6 +25,7 @@ __all__ = (
     "can_go_back",
     "commits",
     "in_words",
+    "is_idempotent",
     "is_limited",
     "is_told",
     "is_transactional",
@@ -43,7 +44,7 @@ MEANINGS = {
 }
 """What the levels mean to those who do not know their names."""
 
-SELF_KNOWLEDGE = {"can_resume", "keeps_at_end"}
+SELF_KNOWLEDGE = {"can_resume", "is_idempotent", "keeps_at_end"}
 """What a stage can say of itself: an attribute, of the class or of its instances."""
 
 
@@ -86,6 +87,11 @@ def is_able(stage: Any) -> bool:
     return getattr(stage, "can_resume", True) is not False
 
 
+def is_idempotent(backend: Any) -> bool:
+    """Return whether an item that a backend gets twice has the effect of one that it gets once."""
+    return getattr(backend, "is_idempotent", False) is not False
+
+
 def keeps_at_end(backend: Any) -> bool:
     """Return whether what a backend got is only kept when the run has ended well."""
     return getattr(backend, "keeps_at_end", False) is not False
@@ -116,6 +122,9 @@ def levels(plan: Plan, instances: dict[str, Any] | None = None) -> list[Level]:
         instances: of the stages by name, where they were made; else their
             classes are looked at, and those whose instances differ in it are
             made to be asked.
+
+    Raises:
+        ConfigError: state is to be kept, and a backend keeps nothing before the end.
     """
     stages = {
         spec.name: instances[spec.name] if instances else _looked_at(spec)
@@ -195,7 +204,15 @@ def _of_backends(plan: Plan, stages: dict[str, Any], *, keeps_checkpoints: bool)
     transactional = [spec for spec in plan.backends if is_transactional(stages[spec.name])]
     is_alone = sum(_threads(spec, plan) for spec in transactional) == 1
     for spec in plan.backends:
-        yield Level(spec.name, *_of_backend(stages[spec.name], keeps_checkpoints, is_alone))
+        backend = stages[spec.name]
+        if keeps_checkpoints and keeps_at_end(backend) and not can_go_back(backend):
+            raise ConfigError(
+                f"the backend {spec.name!r} keeps what it got only when the run has ended well, so "
+                "a checkpoint before would say of items that they are done, and they would be "
+                "lost with the run; leave state out, or name another target, as a directory of "
+                "parts in place of one file"
+            )
+        yield Level(spec.name, *_of_backend(backend, keeps_checkpoints, is_alone))
 
 
 def _threads(backend: StageSpec, plan: Plan) -> int:
@@ -212,6 +229,8 @@ def _of_backend(backend: Any, keeps_checkpoints: bool, is_alone: bool) -> tuple[
         return "at_most_once", "what it got is kept when the run has ended well, and not before"
     if not keeps_checkpoints:
         return "at_least_once", "what comes again is delivered again"
+    if is_idempotent(backend) and not goes_back:
+        return "effectively_once", "what comes again replaces what it was"
     if not goes_back:
         return "at_least_once", "it cannot undo what it got after the last checkpoint"
     if is_transactional(backend):

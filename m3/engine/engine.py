@@ -10,8 +10,6 @@ there is, is never held while something is waited for.  The states, in order::
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from typing import Any, Self
 
 from m3._loops import close, discard
@@ -24,17 +22,23 @@ from m3.engine.limits import FailureLimits
 from m3.engine.plan import Plan
 from m3.engine.pools import Layout, lay_out, needs_tokens
 from m3.engine.report import Report, State
+from m3.engine.resources import Resources
 from m3.engine.results import Results
 from m3.engine.runtime import Runtime
+from m3.engine.setups import Setups
+from m3.engine.stopwatch import Stopwatch
 from m3.engine.stores import Stores
 from m3.engine.summary import summarize
 from m3.engine.timeouts import Watchdog
 from m3.engine.untold import keep_untold, take_untold, tell
 from m3.engine.validation import validate
 from m3.engine.workers import Worker, staff
-from m3.errors import Empty, EngineStateError, PlanError, StageError
+from m3.errors import EngineStateError, M3Error, PlanError, StageError
 
 __all__ = ("Engine",)
+
+TAKER = "taker"
+"""Stands for who takes the results, among the workers that live."""
 
 
 class Engine:
@@ -63,11 +67,10 @@ class Engine:
         self.stores = Stores(plan)
         self._winding_down = self.runtime.switch()
         self._ended = self.runtime.switch()
-        self._prepared = self.runtime.queue(0)
         self._layout = Layout()
         self.workers: list[Worker] = []
-        self._live = self._at_work = 0
-        self._has_taker = False
+        self._live: set[object] = set()
+        self._at_work: set[object] = set()
         self._lock = threading.RLock()
         self._state: State = "created"
         self.failures = Failures()
@@ -76,8 +79,9 @@ class Engine:
         self.books = Books(self.workers)
         self._stop_requested = False
         self._deadline = Deadline(self.runtime)
-        self._began = self._began_cpu = 0.0
-        self._ended_at: tuple[float, float] | None = (0.0, 0.0)
+        self._setups = Setups(self.runtime, self._deadline)
+        self.resources = Resources(plan, self.runtime, self.fail, self._setups.tell)
+        self._stopwatch = Stopwatch(self.runtime)
 
     # -- running it
 
@@ -156,7 +160,7 @@ class Engine:
 
     def give_back(self) -> None:
         """Stop for a caller who is gone: results that nobody will take are abandoned."""
-        if not self._has_taker:
+        if TAKER not in self._live:
             self.request_stop()
             return
         self.abandon()
@@ -173,6 +177,21 @@ class Engine:
         take_untold(self)
         self.failures.raise_all(self.plan.name)
 
+    def patch(self, asked_for: type | str, replacement: Any) -> None:
+        """
+        Have stages and components get *replacement*, an instance or a class, as a resource.
+
+        Args:
+            asked_for: the class that they name by annotation, or the name of the attribute.
+            replacement: what they get instead.
+
+        Raises:
+            EngineStateError: it was started already.
+        """
+        if self.started():
+            raise EngineStateError("patch() comes before start(); the resources are in use")
+        self.resources.patch(asked_for, replacement)
+
     def results(self) -> Results:
         """
         Start it and return an iterator over the results of the last transport.
@@ -184,7 +203,6 @@ class Engine:
         if self.plan.backends:
             raise PlanError("results() is for a pipeline without a backend, which would get them")
         self._claim()
-        self._has_taker = True
         self._begin(collect=True)
         assert self._layout.results is not None
         return Results(self, self._layout.results)
@@ -236,7 +254,8 @@ class Engine:
             item_errors=tuple(self.failures.item_errors),
             hung=tuple(self.failures.hung),
             stopped=self._stop_requested,
-            elapsed=self._elapsed(),
+            undone=self.stores.undone(),
+            elapsed=self._stopwatch.read(),
             now=self.runtime.monotonic(),
         )
 
@@ -250,9 +269,9 @@ class Engine:
 
     def prepared(self, worker: Worker) -> None:
         """Take note that the setup of *worker* is over, well or not."""
-        self._prepared.put(worker)
+        self._setups.tell(worker)
 
-    def fail(self, failure: StageError) -> None:
+    def fail(self, failure: M3Error) -> None:
         """End the run because of *failure*: what is queued is abandoned."""
         self.failures.add(failure)
         self._abort()
@@ -264,37 +283,44 @@ class Engine:
 
     def all_taken(self) -> None:
         """Take note that who takes the results, which is like a worker, has ended."""
-        with self._lock:
-            had_taker, self._has_taker = self._has_taker, False
-        if had_taker:
-            self.all_passed_on()
-            self._worker_ended()
+        self.all_passed_on(TAKER)
+        self.ended(TAKER)
 
-    def all_passed_on(self) -> None:
-        """Take note that a worker has passed on all that it will; after the last, nobody takes."""
+    def all_passed_on(self, worker: object) -> None:
+        """Take note that *worker* has passed on all that it will; after the last, nobody takes."""
         with self._lock:
-            self._at_work -= 1
-            if self._at_work == 0:
+            self._at_work.discard(worker)
+            if not self._at_work:
                 self._abandon_leftovers()
                 self.stores.end()
 
+    def ended(self, worker: object) -> None:
+        """Take note that nothing of *worker* runs any more; after the last, the run has ended."""
+        with self._lock:
+            self._live.discard(worker)
+            is_last = not self._live
+        if is_last:
+            self._await_resources(self.resources.stop())
+            self._close_books()
+            self._ended.turn_on()
+            self._winding_down.turn_on()
+
     def at_abort(self, function: Callable[[], object]) -> None:
-        """Call *function* once when the run is over; at once if it is."""
+        """Call *function* when the run is over, perhaps again; at once if it is."""
         self._at_abort.add(function)
 
     def enlist(self, worker: Worker) -> None:
         """Count on *worker*, which was made while the run lasts."""
         with self._lock:
-            self._live += 1
-            self._at_work += 1
-            self.workers.append(worker)
+            self._live.add(worker)
+            self._at_work.add(worker)
 
     def strike_off(self, worker: Worker) -> None:
         """Count no more on *worker*: another one has taken its place."""
         worker.is_replaced = True
         worker.close()
-        self.all_passed_on()
-        self._worker_ended()
+        self.all_passed_on(worker)
+        self.ended(worker)
 
     def has_failed(self) -> bool:
         """Return whether the run has failed or was given up."""
@@ -311,8 +337,7 @@ class Engine:
             if self._state != "created":
                 raise EngineStateError("an engine runs once; make another to run the plan again")
             self._state = "running"
-            self._ended_at = None
-        self._began, self._began_cpu = self.runtime.monotonic(), self.runtime.process_time()
+        self._stopwatch.start()
 
     def _begin(self, *, collect: bool) -> None:
         """Set everything up and let the workers go, or undo it and raise."""
@@ -321,7 +346,10 @@ class Engine:
             self.stores.open()
             self._layout = lay_out(self.plan, self.runtime, collect=collect, aborting=self.aborting)
             self.limits = FailureLimits(self.plan, self._layout.pools, self.workers)
-            if self._set_up([staff(pool, self) for pool in reversed(self._layout.pools)]):
+            pools = [staff(pool, self) for pool in reversed(self._layout.pools)]
+            takers: set[object] = {TAKER} if collect else set()
+            self._await_resources(self.resources.start(self._layout.pools))
+            if self.resources.are_up and self._set_up(pools, takers):
                 self.stores.begin(self, self.workers)
                 for worker in self.workers:
                     worker.may_work = True
@@ -329,50 +357,38 @@ class Engine:
                 self.stores.start()
                 self._watchdog.start()
                 return
-        except BaseException:
+        except BaseException as error:
             self._undo_setup()
             self._state = "failed"
+            if isinstance(error, Exception):  # it may come of what has failed before
+                self.raise_failures()
             raise
         self._undo_setup()
         self.raise_failures()
 
-    def _set_up(self, pools: list[list[Worker]]) -> bool:
+    def _set_up(self, pools: list[list[Worker]], takers: set[object]) -> bool:
         """Start the workers, pool by pool from the last backend on; false if not all are set up."""
         self.workers += [worker for workers in pools for worker in workers]
-        self._live = self._at_work = len(self.workers) + self._has_taker
+        self._live, self._at_work = {*self.workers, *takers}, {*self.workers, *takers}
         for workers in pools:
             for worker in workers:
-                worker.thread = self.runtime.spawn(partial(self.run_worker, worker), worker.name)
-            self._await_setups(workers)
+                worker.start()
+            missing = self._setups.await_all(workers)
+            self.failures.note_hung(who.hung_error() for who in workers if who in missing)
             self.failures.errors += [worker.setup_error for worker in workers if worker.setup_error]
             if self.failures.errors or self.failures.hung or self.aborting.is_on():
                 return False
         return True
 
-    def _await_setups(self, workers: list[Worker]) -> None:
-        """Wait for the setups of *workers*; once a stop was asked for, until its deadline."""
-        missing = set(workers)
-        while missing and self._deadline.left() != 0:
-            with suppress(Empty):
-                missing.discard(self._prepared.get(timeout=self._deadline.left()))
-        with self._lock:
-            if not self.failures.hung:
-                self.failures.hung = [worker.hung_error() for worker in missing]
-
-    def run_worker(self, worker: Worker) -> None:
-        """Be the thread of *worker*, to its end."""
-        try:
-            worker.live()
-        except BaseException as error:
-            self.fail(StageError(error, stage=worker.pool.head.name, worker=worker.number))
-        finally:
-            worker.close()
-            worker.has_ended = True
-            if not worker.is_replaced:
-                self._worker_ended()
+    def _await_resources(self, has_begun: bool) -> None:
+        """If resources are being set up or shut down, wait for it as long as there is time."""
+        if has_begun and self._setups.await_all([self.resources]):
+            self.failures.errors += self.resources.give_up(self._deadline.seconds)
+        elif has_begun:
+            self.failures.errors += self.resources.errors
 
     def _undo_setup(self) -> None:
-        """Clean up, in reverse, the workers that were set up."""
+        """Clean up, in reverse, what was set up."""
         self._abort()
         try:
             for worker in reversed(self.workers):
@@ -383,6 +399,7 @@ class Engine:
             for worker in self.workers:
                 worker.let_go()
                 worker.close()
+            self._await_resources(self.resources.stop())
             self._give_up()
             self._close_books()
 
@@ -397,23 +414,15 @@ class Engine:
 
     # -- the end
 
-    def _worker_ended(self) -> None:
-        with self._lock:
-            self._live -= 1
-            is_last = self._live == 0
-        if is_last:
-            self._close_books()
-            self._ended.turn_on()
-            self._winding_down.turn_on()
-
     def _wind_down(self, timeout: float | None) -> None:
         """End the input, and set the deadline for the rest, if none was set."""
         if timeout is not None or not self._deadline.is_set():
             self._deadline.set(self.plan.stop_timeout if timeout is None else timeout)
         self.stopping.turn_on()
+        self.resources.halt()
         for worker in self.workers:
             worker.work.end_input()
-        self._prepared.put(None)  # wakes who waits for setups, to look at the deadline
+        self._setups.tell()  # has the deadline looked at
         self._winding_down.turn_on()
 
     def _abort(self) -> None:
@@ -448,26 +457,23 @@ class Engine:
 
     def _give_up(self) -> None:
         """Note who hangs, and let nobody wait any longer."""
-        with self._lock:
-            if not self.failures.hung:
-                hung = [worker.hung_error() for worker in self.workers if worker.hangs()]
-                self.failures.hung = hung
+        self.failures.note_hung(who.hung_error() for who in self.workers if who.hangs())
         for worker in self.workers:
             worker.work.give_up_items()
+        self.resources.stop()
         self.stores.give_up()
         self._ended.turn_on()
 
     def _close_books(self) -> None:
         with self._lock:
-            if self.stopped():
-                return
-            self._abandon_leftovers()
-            if failure := self.stores.close():
-                self.failures.add(failure)
-            self._ended_at = self.runtime.monotonic(), self.runtime.process_time()
-            failures = self.failures.all()
-            self._state = "failed" if failures else "finished"
-            keep_untold(self, self.plan.name, failures)
+            if not self.stopped():
+                self._abandon_leftovers()
+                if failure := self.stores.close():
+                    self.failures.add(failure)
+                self._stopwatch.stop()
+                failures = self.failures.all()
+                keep_untold(self, self.plan.name, failures)
+                self._state = "failed" if failures else "finished"
         self._watchdog.end()
         forget(self)
 
@@ -486,10 +492,6 @@ class Engine:
         if not self.failures.hung:
             self.stores.join()
             self._watchdog.join()
-
-    def _elapsed(self) -> tuple[float, float]:
-        wall, cpu = self._ended_at or (self.runtime.monotonic(), self.runtime.process_time())
-        return wall - self._began, cpu - self._began_cpu
 
     def _require_started(self) -> None:
         if not self.started():

@@ -26,7 +26,9 @@ class Errand:
         self._done = runtime.switch()
 
     def make(self) -> None:
-        """Make the call; what it raises is kept."""
+        """Make the call, unless it was given up; what it raises is kept."""
+        if self.is_over():
+            return
         try:
             self.result = self._function()
         except BaseException as error:
@@ -66,10 +68,12 @@ class Errands:
         self.is_idle = False
         self._runtime = runtime
         self._open: BoundedQueue[Errand] = BoundedQueue()
+        self._posted: list[Errand] = []
 
     def post(self, function: Callable[[], Any]) -> Errand:
-        """Have *function* called in the worker's thread; returns at once."""
+        """Have *function* called in the worker's thread; returns at once.  For one thread."""
         errand = Errand(function, self._runtime)
+        self._posted = [errand, *(each for each in self._posted if not each.is_over())]
         try:
             self._open.put(errand)
         except ShutDown:
@@ -102,3 +106,13 @@ class Errands:
     def release(self) -> None:
         """Take no more; the worker does what there is and goes on."""
         self._open.shutdown()
+
+    def give_up(self) -> None:
+        """Let nobody wait for what was posted and not done so far."""
+        for errand in self._posted:
+            errand.give_up()
+
+    def close(self) -> None:
+        """Take no more, and do no more."""
+        self.release()
+        self.give_up()

@@ -1,6 +1,9 @@
 """What happens when a stage's code raises on an item."""
 
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from m3._parking import Switch
@@ -13,6 +16,7 @@ from m3.engine.retries import delay_before_next
 from m3.engine.validation import final_verdict
 from m3.errors import (
     ConfigError,
+    CrashError,
     DeadLetterError,
     HungWorkerError,
     M3Error,
@@ -25,9 +29,12 @@ from m3.errors import (
 )
 from m3.policies import Retry
 
-__all__ = ("Failures", "Judge")
+__all__ = ("Failures", "Judge", "stage_of")
 
 MOST_ITEM_ERRORS = 10
+
+STAGE = "__m3_stage__"
+"""The attribute of an exception that says which stage has raised it."""
 
 VERDICTS = ("fail", "skip", "dead_letter", DROP)
 
@@ -41,23 +48,30 @@ class Failures:
 
     Attributes:
         errors: why it failed.
-        item_errors: the first errors of items that were skipped.
+        item_errors: the first errors of items that were skipped or kept as dead letters.
         hung: workers that did not end by the deadline.
     """
 
     def __init__(self) -> None:
-        self.errors: list[StageError] = []
+        self.errors: list[M3Error] = []
         self.item_errors: list[StageError] = []
         self.hung: list[HungWorkerError] = []
+        self._lock = threading.Lock()
 
-    def add(self, failure: StageError) -> None:
-        """Make *failure* one of those that the run fails with."""
-        self.errors.append(failure)
+    def add(self, failure: M3Error) -> None:
+        """Make *failure* one of those that the run fails with; once, if it is told again."""
+        if not any(_are_same(failure, known) for known in self.errors):
+            self.errors.append(failure)
 
     def note(self, failure: StageError) -> None:
-        """Keep *failure*, of an item that was skipped, if it is one of the first."""
+        """Keep *failure*, which the run survives, if it is one of the first."""
         if len(self.item_errors) < MOST_ITEM_ERRORS:
             self.item_errors.append(failure)
+
+    def note_hung(self, hung: Iterable[HungWorkerError]) -> None:
+        """Keep who hangs, if that is not known yet."""
+        with self._lock:
+            self.hung = self.hung or [*hung]
 
     def all(self) -> list[M3Error]:
         """Return everything that makes the run a failed one."""
@@ -70,6 +84,19 @@ class Failures:
             raise PipelineError(f"pipeline {name!r} failed in {len(failures)} ways", failures)
         if failures:
             raise failures[0]
+
+
+def stage_of(error: BaseException) -> str | None:
+    """Return the name of the stage that has given up an item because of *error*, if one has."""
+    return getattr(error, STAGE, None)
+
+
+def _are_same(one: M3Error, other: M3Error) -> bool:
+    """Tell whether two failures are the same exception of the same worker."""
+    if not (isinstance(one, StageError) and isinstance(other, StageError)):
+        return one is other
+    is_same_error = one.error is other.error and type(one) is type(other)
+    return is_same_error and (one.stage, one.worker) == (other.stage, other.worker)
 
 
 class Judge:
@@ -89,6 +116,10 @@ class Judge:
         stop: called when the stage's code wants the run to end well.
         keep: keeps dead letters; None if the run keeps none.
         limits: count the failures that the run survives, as long as it does.
+
+    Attributes:
+        retries_until: when the last of the items is due that are to be tried
+            again, or were, on the monotonic clock.
     """
 
     def __init__(
@@ -106,6 +137,7 @@ class Judge:
     ) -> None:
         self.aborting = aborting
         self.most_waiting = most_waiting
+        self.retries_until = 0.0
         self._spec = spec
         self._worker = worker
         self._fail = fail
@@ -131,7 +163,10 @@ class Judge:
             attempts: how often it was called with the item.
             since: when the first attempt failed, on the monotonic clock.
         """
-        return delay_before_next(self._retry, error, attempts, since)
+        seconds = delay_before_next(self._retry, error, attempts, since)
+        if seconds is not None:
+            self.retries_until = max(self.retries_until, time.monotonic() + seconds)
+        return seconds
 
     def __call__(
         self,
@@ -154,6 +189,10 @@ class Judge:
         if isinstance(error, StopPipeline):
             self._stop()
             return DROPPED
+        with suppress(AttributeError, TypeError):  # of a class that takes none
+            setattr(error, STAGE, self._spec.name)
+        if isinstance(error, CrashError):
+            attempts = error.deaths
         failure = self._failure(error, item, position, attempts)
         verdict: object = "fail"
         if isinstance(error, Exception):
@@ -182,6 +221,7 @@ class Judge:
         else:
             try:
                 self._keep(failure, pairs, self._spec.kind)
+                failure.is_kept = True
             except Exception as raised:
                 error = raised
         if error is not None:
@@ -210,6 +250,8 @@ class Judge:
 
     def _verdict(self, failure: StageError) -> object:
         policy = final_verdict(self._spec)
+        if isinstance(failure.error, CrashError):
+            return "dead_letter"
         if callable(policy):
             verdict = self._checked(policy(failure))
         elif isinstance(failure.error, Reject):

@@ -14,7 +14,7 @@ from m3.errors import StageError
 if TYPE_CHECKING:
     from m3.engine.letters import DeadLetters
 
-__all__ = ("Letterbox", "letterbox_of")
+__all__ = ("Letterbox", "letterbox_of", "place_of")
 
 DEFAULT_NAME = "dead-letters.db"
 
@@ -29,18 +29,26 @@ def letterbox_of(plan: Plan) -> "Letterbox | None":
     Raises:
         DeadLetterError: the place that the plan names cannot be written to.
     """
-    path = plan.dead_letters
-    if path is None and plan.state is not None:
-        path = Path(plan.state) / DEFAULT_NAME
+    if plan.dead_letters is not None and not isinstance(plan.dead_letters, str | os.PathLike):
+        return Letterbox(Path(), pipeline=plan.name, store=plan.dead_letters)
+    path = place_of(plan)
     if path is None:
         return None
-    if not isinstance(path, str | os.PathLike):
-        return Letterbox(Path(), pipeline=plan.name, store=path)
-    box = Letterbox(Path(path), pipeline=plan.name)
+    box = Letterbox(path, pipeline=plan.name)
     is_meant = any(final_verdict(spec) == "dead_letter" for spec in plan)
+    is_meant = is_meant or plan.crash_guard is not None
     if plan.dead_letters is not None or is_meant or box.path.exists():
         box.open()
     return box
+
+
+def place_of(plan: Plan) -> Path | None:
+    """Return the file in which a run of *plan* keeps its dead letters, or None if there is none."""
+    if isinstance(plan.dead_letters, str | os.PathLike):
+        return Path(plan.dead_letters)
+    if plan.dead_letters is None and plan.state is not None:
+        return Path(plan.state) / DEFAULT_NAME
+    return None
 
 
 class Letterbox:

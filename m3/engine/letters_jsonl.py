@@ -97,13 +97,15 @@ class JsonlDeadLetters:
     def commit(self) -> None:
         """Make durable what was put."""
         with self._lock:
-            if not self._is_new:
-                return
-            try:
-                os.fsync(self._connected())
-            except OSError as error:
-                raise self._error(error) from error
-            self._is_new = False
+            if self._is_new:
+                self._sync()
+                self._is_new = False
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._connected())
+        except OSError as error:
+            raise self._error(error) from error
 
     def close(self) -> None:
         """Commit and close."""

@@ -7,7 +7,7 @@ file each make one.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,11 @@ class Plan:
             store, which the run closes; None for ``dead-letters.db`` in the
             folder of the state.
         checkpoint_interval: seconds between two checkpoints, as a rule.
+        crash_guard: after so many runs in a row that ended by the death of the
+            process at the same mark, the next one looks for the item that
+            kills it, and makes it a dead letter; None to run into it again.
+        resources: what the stages are given where they ask for it by
+            annotation: by its class, or by the name of the attribute.
     """
 
     frontends: tuple[StageSpec, ...]
@@ -105,6 +110,8 @@ class Plan:
     state: str | os.PathLike[str] | None = None
     dead_letters: "str | os.PathLike[str] | DeadLetters | None" = None
     checkpoint_interval: float = DEFAULT_CHECKPOINT_INTERVAL
+    crash_guard: int | None = None
+    resources: Mapping[type | str, Any] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[StageSpec]:
         """Iterate over all stages, in the direction of the items."""

@@ -169,6 +169,7 @@ def rest_of(plan: Plan, entry: Entry) -> Plan:
         backends=tuple(backends),
         max_failures=None,
         state=None,
+        crash_guard=None,
     )
 
 
@@ -323,7 +324,7 @@ class Returns:
         self._lock = threading.Lock()
         self._failed: dict[int, list[DeadLetter]] = {}
         self._settled: dict[int, list[DeadLetter]] = {}
-        self._next_write = 0.0
+        self._next_write = runtime.monotonic() + PERIOD
         self._is_writable = True
 
     # -- what the engine calls as of a store

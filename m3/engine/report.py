@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from m3._queue import QueueStatistics
-from m3.errors import HungWorkerError, StageError, describe
+from m3.errors import HungWorkerError, M3Error, StageError, describe
 
 __all__ = ("Report", "StageReport", "State")
 
@@ -68,10 +68,14 @@ class Report:
         dead_lettered: items that failed and were kept with their cause.
         failed: items on which a stage raised.
         abandoned: items that were in the pipeline when the run was given up.
+        undone: how many of the delivered came after the last checkpoint of a run
+            with state that has failed or was given up, and whose sinks can go
+            back: the next run undoes them and does them again.
         in_flight: items produced and not accounted for yet.
         stages: the stages, in the direction of the items.
         errors: why the run failed; empty if it did not.
-        item_errors: the first few errors of items that were skipped.
+        item_errors: the first few errors of items that were skipped or kept as
+            dead letters.
         hung: workers that did not end by the deadline of the stop.
         stopped: whether a stop was asked for.
         wall: seconds since the start, or that the run took.
@@ -86,9 +90,10 @@ class Report:
     dead_lettered: int
     failed: int
     abandoned: int
+    undone: int
     in_flight: int
     stages: tuple[StageReport, ...]
-    errors: tuple[StageError, ...]
+    errors: tuple[M3Error, ...]
     item_errors: tuple[StageError, ...]
     hung: tuple[HungWorkerError, ...]
     stopped: bool
@@ -116,6 +121,7 @@ class Report:
             "dead_lettered": self.dead_lettered,
             "failed": self.failed,
             "abandoned": self.abandoned,
+            "undone": self.undone,
             "in_flight": self.in_flight,
             "wall": self.wall,
             "cpu": self.cpu,

@@ -1,10 +1,9 @@
 """When an item on which a stage has raised is tried again."""
 
-import random
 import time
 
 from m3.errors import Reject, RetryLater, StopPipeline
-from m3.policies import Backoff, Retry
+from m3.policies import Retry
 
 __all__ = ("MOST_WAITING", "delay_before_next")
 
@@ -30,17 +29,8 @@ def delay_before_next(
         return None
     if isinstance(error, (Reject, StopPipeline)) or not isinstance(error, retry.on):
         return None
-    seconds = backoff_after(retry.backoff, attempts)
+    seconds = retry.backoff.delay_after(attempts)
     most = retry.backoff.max_elapsed
     if most is not None and time.monotonic() + seconds - since > most:
         return None
     return seconds
-
-
-def backoff_after(backoff: Backoff, attempts: int) -> float:
-    """Return the seconds to wait after so many attempts have failed."""
-    try:
-        seconds = min(backoff.maximum, backoff.initial * backoff.factor ** (attempts - 1))
-    except OverflowError:
-        seconds = backoff.maximum
-    return random.uniform(0, seconds) if backoff.jitter else seconds  # noqa: S311  # no secret

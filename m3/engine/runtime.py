@@ -12,6 +12,7 @@ from typing import Any
 
 from m3._parking import Switch
 from m3._queue import BoundedQueue
+from m3._threads import Thread
 from m3.engine.plan import QUEUE_SIZE, STRETCHED_QUEUE_SIZE
 
 __all__ = ("Runtime",)
@@ -23,14 +24,25 @@ NAP = 0.001
 class Runtime:
     """Threads of the operating system, its monotonic clock, and m3's queues."""
 
-    def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+    def spawn(
+        self,
+        target: Callable[[], object],
+        name: str,
+        last: Callable[[BaseException | None], object],
+    ) -> threading.Thread:
         """
-        Start a thread that runs *target*.
+        Start a thread that runs *target*, and then *last*, whatever happens.
 
         It is a daemon, for the interpreter must be able to end while user code
         hangs; the engine waits for its threads itself, also at exit.
+
+        Args:
+            target: the body of the thread.
+            name: of the thread.
+            last: called with what *target* has raised, or None; again, if
+                another thread has an exception raised in it.
         """
-        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread = Thread(name, target, last)
         thread.start()
         return thread
 

@@ -9,7 +9,7 @@ be, it is refused.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,11 +23,14 @@ from m3.errors import NotPlainError, StateError
 if TYPE_CHECKING:
     from m3.engine.state_db import StateDatabase
 
-__all__ = ("Checkpoint", "StateStore", "StateView", "look_at", "reset")
+__all__ = ("LETTERS", "Checkpoint", "StateStore", "StateView", "look_at", "reset")
 
 SCHEMA = 1
 DATABASE = "state.db"
 LOCK = "lock"
+
+LETTERS = "dead letters"
+"""Among the marks of the sinks, that of the dead letters."""
 
 T = TypeVar("T")
 
@@ -51,6 +54,24 @@ class Checkpoint:
     sinks: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     finished: bool = False
+
+    def check_parts(self, *, sources: set[str], sinks: set[str]) -> None:
+        """
+        Refuse to be gone on from by other shards than there were.
+
+        Raises:
+            StateError: says which there were, and which there are.
+        """
+        for what, kept, there in (
+            ("frontends", set(self.sources), sources),
+            ("backends", set(self.sinks) - {LETTERS}, sinks),
+        ):
+            if kept != there:
+                raise StateError(
+                    f"the state is of a pipeline with the {what} {_listed(kept)} (each with the "
+                    f"number of its worker), and this one has {_listed(there)}; use another "
+                    "folder for it, or begin at the start with --from-start"
+                )
 
     def to_text(self) -> str:
         """
@@ -92,6 +113,8 @@ class StateView:
         created: when the state was made, in ISO 8601, UTC.
         written: when its last checkpoint was written, likewise.
         checkpoint: the last one.
+        crashes: what a run with ``crash_guard`` has noted, as of
+            :class:`~m3.engine.crash_record.CrashRecord`; None if there was none.
         user: the number of the process that uses it now, or "".
     """
 
@@ -100,6 +123,7 @@ class StateView:
     created: str
     written: str
     checkpoint: Checkpoint
+    crashes: dict[str, Any] | None = None
     user: str = ""
 
 
@@ -118,6 +142,7 @@ class StateStore:
         key: made with the state and different from that of every other; under
             it, and the name of each, transactional sinks keep their checkpoint.
         checkpoint: the last one that was written.
+        crashes: what was last noted of crashes; None if nothing ever was.
         is_new: whether the state was made just now.
 
     Raises:
@@ -127,6 +152,7 @@ class StateStore:
 
     key: str
     checkpoint: Checkpoint
+    crashes: dict[str, Any] | None
     is_new: bool
     _database: "StateDatabase"
 
@@ -147,9 +173,28 @@ class StateStore:
             self._lock.close()
             raise
 
-    def write(self, checkpoint: Checkpoint) -> None:
+    def latest(self, committed: Sequence[Checkpoint]) -> Checkpoint:
         """
-        Keep *checkpoint*; block until it is on the disk.
+        Return the last checkpoint, which may be one that transactional sinks were faster with.
+
+        Args:
+            committed: what those have committed.
+
+        Raises:
+            StateError: one of them has lost some.
+        """
+        latest = min(committed, key=lambda it: it.number, default=self.checkpoint)
+        if latest.number < self.checkpoint.number:
+            raise StateError(
+                f"the state is at checkpoint {self.checkpoint.number}, the data of the backend "
+                f"at {latest.number}: they were replaced or restored; restore both, or begin at "
+                "the start with --from-start and empty data"
+            )
+        return latest
+
+    def write(self, checkpoint: Checkpoint, crashes: dict[str, Any] | None = None) -> None:
+        """
+        Keep *checkpoint*, and *crashes* together with it; block until they are on the disk.
 
         Any thread may call it, one after the other.
 
@@ -157,22 +202,36 @@ class StateStore:
             StateError: it was not written, and the one before it stays.
             NotPlainError: a mark in it cannot be written down.
         """
-        if not self._lock.is_held:
-            raise StateError(f"{self.folder} is closed, or was opened before a fork")
+        self._check_held()
         if checkpoint.number <= self.checkpoint.number:
             raise StateError(f"checkpoint {checkpoint.number} after {self.checkpoint.number}")
-        self._database.write(checkpoint.to_text())
+        kept = None if crashes is None else _sealed(crashes)
+        self._database.write(checkpoint.to_text(), kept)
         self.checkpoint = checkpoint
         try:
             self._lock.note(LastNumber(self.key, checkpoint.number))
         except OSError as error:
             raise _no_access(self.folder, error) from error
 
+    def write_crashes(self, crashes: dict[str, Any]) -> None:
+        """
+        Keep what was noted of crashes; block until it is on the disk.
+
+        Raises:
+            StateError: it was not written.
+        """
+        self._check_held()
+        self._database.write(crashes=_sealed(crashes))
+
     def close(self) -> None:
         """Let another run use the state; nothing is done the second time."""
         if self._lock.is_held:
             self._database.close()
             self._lock.close()
+
+    def _check_held(self) -> None:
+        if not self._lock.is_held:
+            raise StateError(f"{self.folder} is closed, or was opened before a fork")
 
     def _open(self, name: str) -> None:
         from m3.engine.state_db import StateDatabase
@@ -188,7 +247,7 @@ class StateStore:
                 f"{self.folder} is the state of the pipeline {view.name!r}, not of {name!r}; "
                 "use another folder for the state"
             )
-        self.key, self.checkpoint = view.key, view.checkpoint
+        self.key, self.checkpoint, self.crashes = view.key, view.checkpoint, view.crashes
         self._lock.note(LastNumber(self.key, self.checkpoint.number), durably=True)
         self._database = StateDatabase(self._path)
 
@@ -220,10 +279,12 @@ def look_at(folder: str | os.PathLike[str]) -> StateView:
         StateError: there is no state, or it is damaged.
     """
     place = Path(folder)
+    database = place / DATABASE
     try:
+        was_there = database.exists()  # before the lock is read: the lock tells of it first
         user, last = _last_of(lambda: user_of(place / LOCK), place)
         is_made = last is not None and last.number != UNMADE
-        if not is_made and not (place / DATABASE).exists():
+        if not is_made and not (was_there and database.exists()):
             raise StateError(f"there is no state in {place}")
         return _whole(place, last, user)
     except OSError as error:
@@ -274,6 +335,7 @@ def _whole(folder: Path, last: LastNumber | None, user: str = "") -> StateView:
     try:
         kept = read_database(folder / DATABASE)
         about, checkpoint = _unsealed(kept.about), _read_back(kept.checkpoint)
+        crashes = None if kept.crashes is None else _unsealed(kept.crashes)
     except (Damaged, ValueError) as damage:
         raise _refused(folder, DATABASE, damage) from damage
     if last is None:
@@ -283,7 +345,15 @@ def _whole(folder: Path, last: LastNumber | None, user: str = "") -> StateView:
     if last.number > checkpoint.number:
         lost = f"it ends at checkpoint {checkpoint.number}, but {last.number} was written"
         raise _refused(folder, DATABASE, lost)
-    return StateView(about["key"], about["name"], about["created"], kept.written, checkpoint, user)
+    return StateView(
+        key=about["key"],
+        name=about["name"],
+        created=about["created"],
+        written=kept.written,
+        checkpoint=checkpoint,
+        crashes=crashes,
+        user=user,
+    )
 
 
 def _read_back(text: str) -> Checkpoint:
@@ -316,6 +386,10 @@ def _unsealed(text: str) -> Any:
     if text != f"{_checksum(body)} {body}":
         raise ValueError("it is damaged: its checksum is wrong")
     return loads(body)
+
+
+def _listed(keys: set[str]) -> str:
+    return ", ".join(sorted(keys)) or "none"
 
 
 def _checksum(body: str) -> str:

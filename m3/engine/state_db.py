@@ -1,7 +1,8 @@
-"""The database of a state: SQLite, one row, one writer."""
+"""The database of a state: SQLite, one row for the checkpoint and one for crashes, one writer."""
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -31,6 +32,12 @@ NO_ACCESS = (
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
 )
 
+CRASHES = (
+    "CREATE TABLE IF NOT EXISTS crashes (id INTEGER PRIMARY KEY CHECK (id = 1), "
+    "record TEXT NOT NULL)"
+)
+"""Made when it is needed first; a state without it is whole."""
+
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
@@ -39,11 +46,12 @@ class Damaged(Exception):
 
 
 class Kept(NamedTuple):
-    """The row: what the state is, its last checkpoint, and when that was written."""
+    """What is kept: what the state is, its last checkpoint, when that was written, and crashes."""
 
     about: str
     checkpoint: str
     written: str
+    crashes: str | None = None
 
 
 class StateDatabase:
@@ -68,17 +76,26 @@ class StateDatabase:
             self._connection.close()
             raise StateError(f"{path} cannot be written: {error}") from error
         self._file = path.stat()
+        self._lock = threading.Lock()
 
-    def write(self, checkpoint: str) -> None:
+    def write(self, checkpoint: str | None = None, crashes: str | None = None) -> None:
         """
-        Replace the checkpoint; it is durable when this returns.
+        Replace the checkpoint, the record of crashes, or both together; durable at the return.
 
         Raises:
-            StateError: it was not written; the one before it stays.
+            StateError: it was not written; what was there before it stays.
         """
-        update = "UPDATE state SET checkpoint = ?, written = ?"
+        execute = self._connection.execute
+        changed = 1
         try:
-            changed = self._connection.execute(update, (checkpoint, now())).rowcount
+            with self._lock, self._connection:
+                execute("BEGIN IMMEDIATE")
+                if checkpoint is not None:
+                    update = "UPDATE state SET checkpoint = ?, written = ?"
+                    changed = execute(update, (checkpoint, now())).rowcount
+                if crashes is not None:
+                    execute(CRASHES)
+                    execute("INSERT OR REPLACE INTO crashes VALUES (1, ?)", (crashes,))
         except sqlite3.Error as error:
             raise StateError(f"{self.path}: no checkpoint can be written: {error}") from error
         if changed != 1 or not self._is_in_place():
@@ -171,10 +188,25 @@ def _read(connection: sqlite3.Connection) -> Kept:
     connection.execute("BEGIN")
     _check(connection)
     rows = connection.execute("SELECT about, checkpoint, written FROM state").fetchall()
+    crashes = _read_crashes(connection)
     connection.execute("COMMIT")
     if len(rows) != 1 or not all(isinstance(value, str) for value in rows[0]):
         raise Damaged("it does not hold one checkpoint")
-    return Kept(*rows[0])
+    about, checkpoint, written = rows[0]
+    return Kept(about, checkpoint, written, crashes)
+
+
+def _read_crashes(connection: sqlite3.Connection) -> str | None:
+    """Return the record of crashes, if there is one."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if tables == {"state"}:
+        return None
+    if tables != {"state", "crashes"}:
+        raise Damaged("it has tables that are not of m3")
+    rows = connection.execute("SELECT record FROM crashes").fetchall()
+    if len(rows) != 1 or not isinstance(rows[0][0], str):
+        raise Damaged("it does not hold one record of crashes")
+    return str(rows[0][0])
 
 
 def _check(connection: sqlite3.Connection) -> None:

@@ -52,6 +52,15 @@ class Stores:
         """What keeps items as dead letters; None if there is no place for them."""
         return None if self.letters is None else self.letters.put
 
+    def undone(self) -> int:
+        """Return how many delivered items the next run will undo; 0 while this one lasts."""
+        return 0 if self._checkpoints is None else self._checkpoints.undone()
+
+    @property
+    def must_confirm(self) -> bool:
+        """Whether something has to be durable before an item counts as delivered."""
+        return self._checkpoints is not None or self.letters is not None
+
     def confirm(self) -> Exception | None:
         """Block until what was settled before the call is durable; return why it is not."""
         if self._checkpoints is not None:

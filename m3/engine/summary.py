@@ -7,7 +7,7 @@ from m3.engine.books import OUTCOMES
 from m3.engine.plan import Plan, StageSpec
 from m3.engine.report import Report, StageReport, State
 from m3.engine.workers import Worker
-from m3.errors import HungWorkerError, StageError
+from m3.errors import HungWorkerError, M3Error, StageError
 
 __all__ = ("summarize",)
 
@@ -18,10 +18,11 @@ def summarize(
     workers: Sequence[Worker],
     counts: dict[str, int],
     state: State,
-    errors: tuple[StageError, ...],
+    errors: tuple[M3Error, ...],
     item_errors: tuple[StageError, ...],
     hung: tuple[HungWorkerError, ...],
     stopped: bool,
+    undone: int,
     elapsed: tuple[float, float],
     now: float,
 ) -> Report:
@@ -38,6 +39,7 @@ def summarize(
         state=state,
         produced=produced,
         **counts,
+        undone=undone,
         in_flight=in_flight,
         stages=tuple(_stage(spec, workers, now) for spec in plan),
         errors=errors,

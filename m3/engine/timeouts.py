@@ -9,20 +9,17 @@ discarded.
 """
 
 import os
-import sys
 import threading
-import traceback
-from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m3._stacks import formatted, frames_of
 from m3._tokens import Tally
 from m3.engine.delivery import commits
 from m3.engine.plan import StageSpec
 from m3.engine.succession import Succession
 from m3.engine.workers import Worker
-from m3.errors import ItemTimeoutError, ShutDown
+from m3.errors import ItemTimeoutError, ShutDown, StageError
 
 if TYPE_CHECKING:
     from m3.engine.engine import Engine
@@ -51,7 +48,7 @@ class Watchdog:
     def start(self) -> None:
         """Begin to look, if there is a stage to look after."""
         if any(spec.timeout is not None for spec in self._run.plan):
-            self._thread = self._run.runtime.spawn(self._look, "m3-timeouts")
+            self._thread = self._run.runtime.spawn(self._look, "m3-timeouts", self._ended_with)
 
     def end(self) -> None:
         """Stop looking."""
@@ -65,6 +62,17 @@ class Watchdog:
     def _look(self) -> None:
         while not self._ended.wait(self._look_once()):
             pass
+
+    def _ended_with(self, error: BaseException | None) -> None:
+        """Take note of how the thread has ended: its last act."""
+        if error is None:
+            return
+        self._run.fail(StageError(error, stage="timeouts", worker=0))
+        for worker in list(self._run.workers):
+            worker.fate.turn_on()
+            worker.go.turn_on()
+            if worker.is_replaced:
+                self._run.strike_off(worker)
 
     def _look_once(self) -> float:
         """Give up what is over its time; return after how long to look again."""
@@ -118,16 +126,17 @@ class Watchdog:
         former = succession.former
         successor = Worker(former.pool, former.number, self._run, succession)
         successor.opening.release()
+        self._run.workers.append(successor)  # its counts are the run's, however it ends
         try:
-            body = partial(self._run.run_worker, successor)
-            successor.thread = self._run.runtime.spawn(body, successor.name)
+            successor.start()
+            self._run.enlist(successor)
+            successor.may_work = True
+            self._run.strike_off(former)
         except BaseException:
             successor.close()
             raise
-        self._run.enlist(successor)
-        successor.may_work = True
-        successor.go.turn_on()
-        self._run.strike_off(former)
+        finally:
+            successor.go.turn_on()
 
     def _left_behind(self, spec: StageSpec) -> int:
         return sum(
@@ -138,12 +147,7 @@ class Watchdog:
 
 
 def _stack_of(thread: threading.Thread | None) -> str:
-    frame = sys._current_frames().get(thread.ident or 0) if thread else None
-    return "".join(_own_frames(traceback.extract_stack(frame))) if frame else ""
-
-
-def _own_frames(frames: Iterable[traceback.FrameSummary]) -> list[str]:
-    """Return the frames below those of m3, as lines."""
-    lines = list(frames)
-    inner = [index for index, frame in enumerate(lines) if frame.filename.startswith(ENGINE)]
-    return traceback.format_list(lines[inner[-1] + 1 if inner else 0 :])
+    """Return where a thread is, below the frames of m3, as lines of a traceback."""
+    frames = frames_of(thread)
+    own = [at for at, frame in enumerate(frames) if frame.f_code.co_filename.startswith(ENGINE)]
+    return formatted(frames[own[-1] + 1 if own else 0 :])

@@ -2,12 +2,12 @@
 
 import os
 import traceback
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 from m3.errors import ItemTimeoutError, describe
 
-__all__ = ("foreign_traceback", "keep_foreign_frames")
+__all__ = ("foreign_traceback", "keep_callers_frames", "keep_foreign_frames")
 
 PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 CONNECTORS = PACKAGE + "connectors" + os.sep
@@ -37,6 +37,15 @@ def keep_foreign_frames(formatted: traceback.TracebackException) -> bool:
     chained = [formatted.__cause__, formatted.__context__, *(formatted.exceptions or ())]
     kept = [keep_foreign_frames(inner) for inner in chained if inner is not None]
     return bool(foreign) or any(kept)
+
+
+def keep_callers_frames(formatted: traceback.TracebackException) -> None:
+    """Keep the frames of code that m3 has run, down to where it has called m3 in turn."""
+    frames = dropwhile(lambda frame: _is_own(frame.filename), formatted.stack)
+    formatted.stack[:] = list(takewhile(lambda frame: not _is_own(frame.filename), frames))
+    for inner in (formatted.__cause__, formatted.__context__, *(formatted.exceptions or ())):
+        if inner is not None:
+            keep_callers_frames(inner)
 
 
 def _is_own(filename: str) -> bool:

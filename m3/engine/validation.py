@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from m3.engine.chains import mistakes_in_chains, workers
+from m3.engine.delivery import LEVELS, levels
 from m3.engine.plan import Plan, StageSpec
 from m3.engine.shape import BATCH_METHOD, Shape, is_stage_class, shape_of
 from m3.errors import PlanError, abridged
@@ -38,7 +39,7 @@ def mistakes(plan: Plan) -> tuple[str, ...]:
         found += [f"{spec.kind} {spec.name!r}: {mistake}" for mistake in of_stage]
         if not of_stage:
             found += _of_shape(spec)
-    return tuple(found) or tuple(mistakes_in_chains(plan))
+    return tuple(found) or (*mistakes_in_chains(plan), *_of_unknown_items(plan))
 
 
 def _of_the_whole(plan: Plan) -> Iterator[str]:
@@ -56,9 +57,31 @@ def _of_the_whole(plan: Plan) -> Iterator[str]:
         if path is not None and not is_store and not _is_path(path):
             yield f"{name} is {abridged(path)}; it is a path"
     yield from _of_max_failures(plan.max_failures)
+    yield from _of_crash_guard(plan)
     for name, count in Counter(spec.name for spec in plan).items():
         if count > 1:
             yield f"{count} stages are called {name!r}; give each a name of its own"
+
+
+def _of_crash_guard(plan: Plan) -> Iterator[str]:
+    if plan.crash_guard is None:
+        return
+    if not _is_count(plan.crash_guard, least=1):
+        yield f"crash_guard is {abridged(plan.crash_guard)}; it is a number of runs, at least 1"
+    if plan.state is None:
+        yield "crash_guard needs a place to note which runs have died: give state=DIR"
+
+
+def _of_unknown_items(plan: Plan) -> Iterator[str]:
+    """Yield why the item that has killed one run cannot be found again in the next."""
+    if plan.crash_guard is None:
+        return
+    for level in levels(plan)[: len(plan.frontends)]:
+        if level.level != LEVELS[-1]:
+            yield (
+                f"frontend {level.stage!r}: with crash_guard, a run has to go on where the one "
+                f"before has died, and this frontend does not: {level.reason}"
+            )
 
 
 def _of_stage(spec: StageSpec) -> Iterator[str]:

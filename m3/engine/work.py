@@ -3,11 +3,23 @@
 import inspect
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from m3._loops import abandon, end, hand_over, pump, serve, serve_ordered, wake
+from m3._flights import Flights
+from m3._loops import (
+    Intake,
+    abandon,
+    end,
+    hand_over,
+    is_way_in,
+    pump,
+    serve,
+    serve_ordered,
+    settle_attempt,
+    wake,
+)
 from m3._order import Collect
 from m3._parking import Switch
 from m3._queue import BoundedQueue
@@ -19,19 +31,17 @@ from m3._steps import (
     Deliver,
     Expand,
     Gather,
-    GivenUp,
-    Manual,
     Send,
     Step,
 )
-from m3._tokens import Ledger, Tally
+from m3._tokens import ABANDONED, Ledger, Tally
 from m3._waiting import Watch
 from m3.engine.answers import MOST_UNANSWERED, Answers
 from m3.engine.delivery import is_told
 from m3.engine.errands import Errands
 from m3.engine.failures import Failures, Judge
 from m3.engine.limits import FailureLimits
-from m3.engine.plan import StageSpec
+from m3.engine.plan import Plan, StageSpec
 from m3.engine.pools import Branch, Pool
 from m3.engine.retries import MOST_WAITING
 from m3.engine.runtime import Runtime
@@ -42,6 +52,9 @@ from m3.policies import Batch
 from m3.stages import Frontend
 
 if TYPE_CHECKING:
+    from m3.engine.async_worker import AsyncWork
+    from m3.engine.report import Report
+    from m3.engine.resources import Resources
     from m3.engine.stores import Stores
 
 __all__ = ("Run", "Work")
@@ -50,13 +63,18 @@ __all__ = ("Run", "Work")
 class Run(Protocol):
     """What a worker needs of the engine that runs it."""
 
+    plan: Plan
     runtime: Runtime
     stopping: Switch
     aborting: Switch
     limits: FailureLimits
     failures: Failures
     stores: "Stores"
+    resources: "Resources"
     tracking: bool
+
+    def report(self) -> "Report":
+        """Return what the run has done so far."""
 
     def prepared(self, worker: Any) -> None:
         """Take note that the setup of *worker* is over, well or not."""
@@ -70,11 +88,14 @@ class Run(Protocol):
     def frontend_failed(self, failure: StageError) -> None:
         """End the input because of *failure*, and deliver what was produced."""
 
-    def all_passed_on(self) -> None:
-        """Take note that a worker has passed on all that it will."""
+    def all_passed_on(self, worker: Any) -> None:
+        """Take note that *worker* has passed on all that it will."""
+
+    def ended(self, worker: Any) -> None:
+        """Take note that nothing of *worker* runs any more."""
 
     def at_abort(self, function: Callable[[], object]) -> None:
-        """Call *function* once when the run is over; at once if it is."""
+        """Call *function* when the run is over, perhaps again; at once if it is."""
 
     def has_failed(self) -> bool:
         """Return whether the run has failed or was given up."""
@@ -95,6 +116,8 @@ class Work:
             to be done again by a later run; None if there is no need for one.
         watch: the call at hand, of a stage with a timeout.
         succession: what it takes over from a worker before it; None for the first.
+        carefully: yields what a frontend produces, as long as the run has to be
+            careful with it; None if it has not.
         answers: tell a frontend what became of its items; None if it does not care.
         answering: the thread in which they are given.
     """
@@ -116,9 +139,13 @@ class Work:
         self.ledger: Ledger | None = None
         self.watch: Watch | None = None
         self.succession = succession
+        self.carefully: Callable[[Iterator[Any]], Generator[Any]] | None = None
         self.answers: Answers | None = None
         self.answering: threading.Thread | None = None
-        self._is_producing = False
+        self._judges: list[Judge] = []
+        self._chains: list[Step] = []
+        self._async: AsyncWork | None = None
+        self._may_be_stopped = False
         self._name = name
         self._pool = pool
         self._number = number
@@ -141,17 +168,23 @@ class Work:
             first, work = self._step(self._pool.head, after), self._serve
         else:
             first, work = after, self._serve_ordered
-        self._first = first
-        try:
-            work(first)
-            end(first, self.tally, self._run.aborting)
-            for excess in self._run.limits.leave(self._pool.specs):
-                self._run.fail(excess)
-        except GivenUp:
-            raise
-        except BaseException:
+        self._chains = [first]
+        work(first)
+        end(first, self.tally, self._run.aborting)
+        for excess in self._run.limits.leave(self._pool.specs):
+            self._run.fail(excess)
+
+    def abandon(self) -> None:
+        """Settle what it still holds as abandoned; nothing, if it has come to its end."""
+        self.end_input()
+        if self._async is not None:
+            self._async.close()
+        for first in self._chains:
             abandon(first)
-            raise
+        if self.watch is not None and self.watch.taken is not None:
+            settle_attempt(self.watch.taken, ABANDONED, self.tally)
+        if self.succession is not None:
+            self.succession.abandon(self.tally)
 
     def end_input(self) -> None:
         """Wake a frontend, for it is to end."""
@@ -165,12 +198,18 @@ class Work:
 
     def hand_over_batches(self) -> None:
         """Hand over the batches that still wait for more items; for the worker's own thread."""
-        hand_over(self._first)
+        hand_over(self._chains[-1])
+
+    @property
+    def retries_until(self) -> float:
+        """When the last of the items is due that wait for another attempt; in the past if none."""
+        return max((judge.retries_until for judge in self._judges), default=0.0)
 
     def await_answers(self) -> None:
         """Wait until a frontend was told what became of all of its items."""
-        if self.answers is not None and self.answering is not None:
+        if self.answers is not None:
             self.answers.close()
+        if self.answering is not None:
             self.answering.join()
 
     def has_open_items(self) -> bool:
@@ -228,7 +267,7 @@ class Work:
         return spec.batch or getattr(self.instances[spec.name], "batch", None) or Batch()
 
     def _judge(self, spec: StageSpec) -> Judge:
-        return Judge(
+        judge = Judge(
             spec,
             self._number,
             aborting=self._run.aborting,
@@ -239,6 +278,8 @@ class Work:
             keep=self._run.stores.keep_letter,
             limits=self._run.limits.of(spec),
         )
+        self._judges.append(judge)
+        return judge
 
     def _most_waiting(self, spec: StageSpec) -> int:
         """Return how many items of the stage may wait while the worker goes on with others."""
@@ -258,10 +299,12 @@ class Work:
         frontend = self.instances[self._pool.head.name]
         if is_told(frontend):
             self.ledger = self.ledger or Ledger(MOST_UNANSWERED)
-            self.answers = Answers(
-                frontend, self.ledger, confirm=self._run.stores.confirm, fail=self._answer_failed
-            )
-            self.answering = self._run.runtime.spawn(self.answers.give, f"{self._name}-answers")
+            stores = self._run.stores
+            confirm = stores.confirm if stores.must_confirm else None
+            self.answers = Answers(frontend, self.ledger, confirm=confirm, fail=self._fail)
+            name = f"{self._name}-answers"
+            answers = self.answers
+            self.answering = self._run.runtime.spawn(answers.give, name, answers.give_rest)
         stop = getattr(frontend, "stop", None)
         if not callable(stop) or getattr(stop, "__func__", None) is Frontend.stop:
             self._pump(frontend, first)
@@ -270,37 +313,53 @@ class Work:
             self.interrupt.turn_on()
         # A thread of its own, for a stop() that blocks must not keep the engine
         # from stopping the others; and it has ended before the cleanup begins.
-        self._is_producing = True
-        caller = self._run.runtime.spawn(self._stop_caller(stop), f"{self._name}-stop")
+        self._may_be_stopped = True
+        call_stop, name = partial(self._call_stop, stop), f"{self._name}-stop"
+        caller = self._run.runtime.spawn(call_stop, name, partial(self._stop_called, call_stop))
         try:
             self._pump(frontend, first)
         finally:
-            self._is_producing = False
+            self._may_be_stopped = False
             self.interrupt.turn_on()
             caller.join()
 
-    def _answer_failed(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._run.fail(self._stage_error(error))
 
-    def _stop_caller(self, stop: Callable[[], object]) -> Callable[[], None]:
-        def call_stop() -> None:
-            self.interrupt.wait()
-            if self._is_producing:
-                try:
-                    stop()
-                except BaseException as error:
-                    self._run.failures.add(self._stage_error(error))
+    def _call_stop(self, stop: Callable[[], object]) -> None:
+        """Have the frontend's own code end its input, when it is time to; once."""
+        self.interrupt.wait()
+        if self._may_be_stopped:
+            self._may_be_stopped = False
+            stop()
 
-        return call_stop
+    def _stop_called(self, call_stop: Callable[[], None], error: BaseException | None) -> None:
+        if error is not None:
+            self._run.failures.add(self._stage_error(error))
+        call_stop()
 
     def _pump(self, frontend: Any, first: Step) -> None:
         """Push what the frontend produces; what it raises ends the input."""
         run, judge = self._run, self._judge(self._pool.head)
         try:
             items = _as_iterator(frontend)
+            careful = None if self.carefully is None else self.carefully(items)
+            intake = self._intake(frontend, first)
             try:
-                pump(items, first, self.tally, judge, run.stopping, run.tracking, self.ledger)
+                for source in (items,) if careful is None else (careful, items):
+                    pump(
+                        source,
+                        first,
+                        self.tally,
+                        judge,
+                        run.stopping,
+                        run.tracking,
+                        self.ledger,
+                        intake,
+                    )
             finally:
+                if careful is not None:
+                    careful.close()
                 if inspect.isgenerator(items) and items is not frontend:
                     items.close()
         except Aborted:
@@ -309,6 +368,19 @@ class Work:
             run.request_stop()
         except BaseException as error:
             run.frontend_failed(self._stage_error(error))
+
+    def _intake(self, frontend: Any, first: Step) -> Intake | None:
+        """Give a frontend that is told of its items a way for them beside its iterator."""
+        if self.ledger is None or self.answers is None:
+            return None
+        if self.carefully is not None or self._run.stores.has_rounds:
+            return None
+        is_wanted = isinstance(frontend, Frontend) and type(frontend).offer is None
+        if not is_wanted or not is_way_in(first):
+            return None
+        intake = Intake(first, self.tally, self._run.stopping, self.ledger)
+        frontend.offer = intake.offer
+        return intake
 
     def _stage_error(self, error: BaseException) -> StageError:
         return StageError(error, stage=self._pool.head.name, worker=self._number)
@@ -324,21 +396,14 @@ class Work:
         first = self._step(self._pool.head, collected)
         sequencer = self._pool.sequencer
         assert sequencer is not None
-        self._first = first
+        self._chains.append(first)
         self._take_errands()
-        try:
-            if self.succession is not None:
-                self.succession.begin(first, sequencer, collected, after)
-            serve_ordered(
-                self._inbox, first, self.tally, self._run.aborting, sequencer, collected, after
-            )
-        except GivenUp:
-            raise
-        except BaseException:
-            abandon(first)
-            raise
-        else:
-            end(first, self.tally, self._run.aborting)
+        if self.succession is not None:
+            self.succession.begin(first, sequencer, collected, after)
+        serve_ordered(
+            self._inbox, first, self.tally, self._run.aborting, sequencer, collected, after
+        )
+        end(first, self.tally, self._run.aborting)
 
     def _take_errands(self) -> None:
         self.tally.errand = self.errands.do
@@ -353,18 +418,20 @@ class Work:
         tally = Tally()
         self.tallies.append(tally)
         judge = self._judge(spec)
-        step = Manual(tally, None, judge)
-        self.steps[spec.name] = step
-        AsyncWork(
+        flights = Flights(tally, judge)
+        self.steps[spec.name] = flights
+        self._chains.append(flights)
+        self._async = AsyncWork(
             self._pool,
             self._function(spec),
             self._run.runtime,
-            step=step,
+            flights=flights,
             judge=judge,
             following=None if spec.kind == "backend" else following,
             errands=self.errands,
             name=self._name,
-        ).run(self._run.at_abort)
+        )
+        self._async.run(self._run.at_abort)
 
 
 def _as_iterator(frontend: Any) -> Iterator[Any]:

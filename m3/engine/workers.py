@@ -3,18 +3,17 @@ One worker: a thread with its own instances of the stages.
 
 The life of a worker: make the instances and call ``setup`` on each; wait until
 every worker of the pipeline has done so; work until the end of the input, the
-stop or the end of the run; say downstream that nothing more comes; ``cleanup``
-what was set up, in reverse.
+stop or the end of the run.  Its end, whatever has cut its life short: say
+downstream that nothing more comes; ``cleanup`` what was set up, in reverse.
 """
 
 import inspect
-import sys
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from m3._queue import Producer
+from m3._stacks import formatted, frames_of
 from m3._steps import Aborted, GivenUp
 from m3.engine.errands import Errands
 from m3.engine.plan import StageSpec
@@ -85,34 +84,50 @@ class Worker:
         """The name of its thread."""
         return f"m3-{self.pool.head.name}-{self.number}"
 
-    def live(self) -> None:
-        """Be the worker, from setup to cleanup; the body of its thread."""
+    def start(self) -> None:
+        """Start its thread."""
+        self.thread = self._run.runtime.spawn(self._live, self.name, self._end)
+
+    def _live(self) -> None:
+        """Set up, go back to the last checkpoint, wait for the others, and work."""
         # Here, for Ctrl-C may come before the one who started the thread knows it.
         self.thread = threading.current_thread()
-        try:
-            self._await_go()
-            if self.may_work:
-                self._work()
-        finally:
-            if not self.is_replaced:
-                self.close()
-                self._run.all_passed_on()
-        if not self.is_replaced:
-            self._await_end()
-        self._clean_up()
-        self.cpu = self._run.runtime.thread_time()
-
-    def _await_go(self) -> None:
-        """Set up, go back to the last checkpoint, and wait until all others have done so."""
-        try:
-            if not self._run.aborting.is_on():
-                self._prepare()
-        finally:
-            self.is_prepared = True
-            self._run.prepared(self)
+        if not self._run.aborting.is_on():
+            self._prepare()
+        self._tell_prepared()
         if self._run.stores.has_rounds:
             self.opening.serve()
         self.go.wait()
+        if self.may_work:
+            self._work()
+
+    def _end(self, error: BaseException | None) -> None:
+        """
+        Do what is to be done in its thread in any case: its last act.
+
+        It may be cut short and called again: what is done needs no more, or
+        does no harm when it is done again.
+        """
+        if error is not None:
+            self._run.fail(self._stage_error(error))
+            self.errands.give_up()
+        self.opening.close()
+        self._tell_prepared()
+        if not self.is_replaced:
+            self.work.abandon()
+        self.close()
+        self._run.all_passed_on(self)
+        if not self.is_replaced:
+            self._await_end()
+        self.errands.close()
+        self._clean_up()
+        self.cpu = self._run.runtime.thread_time()
+        self.has_ended = True
+        self._run.ended(self)
+
+    def _tell_prepared(self) -> None:
+        self.is_prepared = True
+        self._run.prepared(self)
 
     def _await_end(self) -> None:
         """Wait until nothing that its stages have passed on can need them any more."""
@@ -140,8 +155,7 @@ class Worker:
     def hung_error(self) -> HungWorkerError:
         """Return the error that says where it hangs."""
         thread = (self.is_answering and self.work.answering) or self.thread
-        frame = sys._current_frames().get(thread.ident or 0) if thread else None
-        stack = "".join(traceback.format_stack(frame)) if frame else "  (it has just ended)\n"
+        stack = formatted(frames_of(thread)) or "  (it has just ended)\n"
         return HungWorkerError(stage=self.pool.head.name, worker=self.number, stack=stack)
 
     def close(self) -> None:
@@ -154,9 +168,10 @@ class Worker:
     def _prepare(self) -> None:
         for spec in self.pool.specs:
             try:
-                instance = make_instance(spec)
+                instance = self._run.resources.supply(make_instance(spec))
                 if isinstance(instance, Frontend):
                     instance.wants_positions = self._run.stores.wants_positions
+                    _call_if_there(instance, "watch_run", self._run)
                 _call_if_there(instance, "setup")
             except BaseException as error:
                 self.setup_error = SetupError(error, stage=spec.name, worker=self.number)
@@ -167,13 +182,14 @@ class Worker:
     def _clean_up(self) -> None:
         failed = self._run.has_failed() or not self.may_work
         while self._set_up:
-            spec, instance = self._set_up.pop()
+            spec, instance = self._set_up[-1]
             try:
                 _tell_outcome(instance, failed=failed)
                 _call_if_there(instance, "cleanup")
             except BaseException as error:
                 self._run.failures.add(CleanupError(error, stage=spec.name, worker=self.number))
                 failed = True
+            self._set_up.pop()
         self.work.instances.clear()
 
     # -- work
@@ -181,33 +197,25 @@ class Worker:
     def _work(self) -> None:
         self.busy_since = self._run.runtime.monotonic()
         try:
-            if self.setup_error is not None:
-                self._give_up_succession(self.setup_error)
+            if self.setup_error is not None:  # and it was to take over from another
+                self._run.fail(self.setup_error)
+                return
             self.work.do()
         except GivenUp:
             self.fate.wait()
         except Aborted:
             pass
-        except BaseException as error:
-            self._run.fail(self._stage_error(error))
         finally:
             self.wall = self._run.runtime.monotonic() - self.busy_since
-
-    def _give_up_succession(self, error: SetupError) -> None:
-        """End the run, for the worker cannot take over what it was made for."""
-        self._run.fail(error)
-        if self.work.succession is not None:
-            self.work.succession.abandon(self.work.tally)
-        raise Aborted
 
     def _stage_error(self, error: BaseException) -> StageError:
         return StageError(error, stage=self.pool.head.name, worker=self.number)
 
 
-def _call_if_there(instance: Any, method: str) -> None:
-    function: Callable[[], object] | None = getattr(instance, method, None)
+def _call_if_there(instance: Any, method: str, *arguments: Any) -> None:
+    function: Callable[..., object] | None = getattr(instance, method, None)
     if callable(function) and not inspect.isclass(instance):
-        function()
+        function(*arguments)
 
 
 def _tell_outcome(instance: Any, *, failed: bool) -> None:

@@ -48,6 +48,25 @@ def kinds(source):
     }
 
 
+class ListSource(Source):
+    """Takes its acks in lists, and knows of dead letters."""
+
+    def __init__(self, items):
+        super().__init__(items)
+        self.sizes = []
+
+    def ack(self, position):
+        raise AssertionError("the engine gives lists to a frontend that takes them")
+
+    def ack_batch(self, positions):
+        self.sizes.append(len(positions))
+        for position in positions:
+            self.take(position, "ack")
+
+    def dead_lettered(self, position, error):
+        self.take(position, f"kept: {error}")
+
+
 # -- what is answered
 
 
@@ -334,3 +353,46 @@ def test_answers_of_several_frontends_do_not_mix():
     pipeline.transport(str, workers=3).backend(lambda _: None, workers=3).run()
     assert [{name for name, _ in source.answers} for source in sources] == [{"a"}, {"b"}]
     assert [len(source.answers) for source in sources] == [100, 100]
+
+
+# -- frontends that want to know more, and less often
+
+
+def fail_at_2(number):
+    if number == 2:
+        raise ValueError("two")
+    return number
+
+
+@pytest.mark.parametrize(("policy", "answer"), [("dead_letter", "kept: two"), ("skip", None)])
+def test_acks_come_in_lists_where_they_are_taken_so(tmp_path, policy, answer):
+    """Each position is still answered once, and what is kept as a dead letter is told apart."""
+    source = ListSource(numbered(range(5)))
+    pipeline = Pipeline(source, dead_letters=tmp_path / "letters.jsonl")
+    pipeline.transport(fail_at_2, on_error=policy).backend(Keep([])).run()
+    failed = source.answers.pop("at 2")
+    assert failed == answer or (answer is None and isinstance(failed, ValueError))
+    assert source.answers == dict.fromkeys(["at 0", "at 1", "at 3", "at 4"], "ack")
+    assert sum(source.sizes) == 4
+
+
+def test_a_dead_letter_is_a_nack_to_others(tmp_path):
+    """A frontend that does not ask for more is told that the item was not delivered."""
+    source = Source(numbered(range(3)))
+    pipeline = Pipeline(source, dead_letters=tmp_path / "letters.jsonl")
+    pipeline.transport(fail_at_2, on_error="dead_letter").backend(Keep([])).run()
+    assert kinds(source) == {"at 0": "ack", "at 1": "ack", "at 2": ValueError}
+
+
+def test_what_acknowledging_a_list_raises_fails_the_run():
+    """As with single acks; other answers are given all the same."""
+
+    class Broken(ListSource):
+        def ack_batch(self, positions):
+            super().ack_batch(positions)
+            raise OSError("the queue is gone")
+
+    source = Broken(numbered(range(3)))
+    with pytest.raises(StageError, match="the queue is gone"):
+        Pipeline(source).backend(Keep([])).run()
+    assert len(source.answers) == 3

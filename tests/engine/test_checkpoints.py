@@ -2,10 +2,12 @@
 
 import threading
 import time
+from collections import Counter
+from contextlib import suppress
 
 import pytest
 from sturdy import Appended, Lines, Numbers, Table, lines_of, rows_of
-from workbench import assert_accounted
+from workbench import SOON, assert_accounted
 
 from m3 import (
     Backend,
@@ -13,6 +15,7 @@ from m3 import (
     Frontend,
     Item,
     Pipeline,
+    RetryLater,
     StageError,
     StateError,
     TransactionalBackend,
@@ -109,6 +112,56 @@ def test_a_stage_that_fails_leaves_its_item_for_the_next_run(sink, tmp_path):
     assert sorted(content()) == list(range(COUNT))
 
 
+@pytest.mark.parametrize("end", ["fail", "abandon"])
+def test_a_report_says_what_the_next_run_will_undo(sink, end, tmp_path):
+    """Of a run that ends without a last checkpoint: what its sinks got since the one before."""
+    backend, content = sink
+    is_stuck, go_on = threading.Event(), threading.Event()
+
+    def hook(number):
+        if number == COUNT - 1:
+            is_stuck.set()
+            assert go_on.wait(SOON)
+
+    def refuse(item):
+        if item == COUNT - 1 and end == "fail":
+            raise ValueError("not yet")
+        return item
+
+    options = {"state": tmp_path / "state", "checkpoint_interval": 3600}
+    described = Pipeline(Numbers(COUNT, hook), **options).transport(refuse)
+    first = described.backend(backend, name="sink").start()
+    assert is_stuck.wait(SOON)
+    while first.report().delivered < COUNT - 1:
+        assert first.report().undone == 0
+    if end == "abandon":
+        first.abandon()
+    go_on.set()
+    with suppress(StageError):
+        first.wait(SOON)
+    assert first.report().undone == COUNT - 1
+    assert first.report().as_dict()["undone"] == COUNT - 1
+    end = "well"
+    second = described.run()
+    assert (second.delivered, second.undone) == (COUNT, 0)
+    assert sorted(content()) == list(range(COUNT))
+
+
+def test_nothing_is_undone_where_a_last_checkpoint_was_made_or_none_is_gone_back_to(tmp_path):
+    """After a stop, and where a sink cannot go back, the report says that nothing is undone."""
+    stopped = pipeline(Numbers(10**9), Lines(tmp_path / "a"), tmp_path).start()
+    while stopped.report().delivered < COUNT:
+        assert stopped.report().undone == 0
+    stopped.stop(SOON)
+    assert stopped.report().undone == 0
+    abandoned = pipeline(Numbers(10**9), Appended(tmp_path / "b"), tmp_path / "other").start()
+    while abandoned.report().delivered < COUNT:
+        assert abandoned.report().undone == 0
+    abandoned.abandon()
+    abandoned.wait(SOON)
+    assert abandoned.report().undone == 0
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_fan_out_and_batches_go_back_as_a_whole(workers, tmp_path):
     """What was made of an item that is done again is undone before, all of it."""
@@ -158,6 +211,68 @@ def test_a_batch_that_waits_does_not_hold_up_a_checkpoint(tmp_path):
 
     pipeline(Numbers(10, hook), Store(tmp_path / "out"), tmp_path).run()
     assert sorted(lines_of(tmp_path / "out")) == list(range(10))
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("delays", [[10**10], [0.02, 1000]], ids=["before a round", "in a round"])
+def test_frontends_go_on_while_an_item_waits_for_another_attempt(is_async, delays, tmp_path):
+    """A round that a retry would hold up for long is put off, and nothing is lost by that."""
+    waits, passed, left = threading.Event(), threading.Event(), [*delays]
+
+    def refuse(item):
+        if item == 0 and left:
+            seconds = left.pop(0)
+            if not left:
+                waits.set()
+            raise RetryLater(seconds)
+        if item == 99:
+            passed.set()
+        return item
+
+    async def refuse_later(item):
+        return refuse(item)
+
+    def hook(number):
+        if number:
+            assert waits.wait(SOON)
+            passed.wait(0.002)  # so that rounds are due
+
+    def run():
+        options = {"state": tmp_path / "state", "checkpoint_interval": 0.005}
+        described = Pipeline(Numbers(100, hook), **options)
+        described.transport(refuse_later if is_async else refuse)
+        return described.backend(Lines, path=tmp_path / "out").start()
+
+    first = run()
+    assert passed.wait(SOON)
+    first.abandon()
+    first.wait(SOON)
+    run().wait(SOON)
+    assert sorted(lines_of(tmp_path / "out")) == list(range(100))
+
+
+def test_checkpoints_are_made_though_always_some_item_waits(tmp_path):
+    """Where items wait for another attempt at any time, there is a round all the same."""
+    tries, checkpoints = Counter(), threading.Semaphore(0)
+
+    class Watched(Numbers):
+        def checkpoint(self, position):
+            checkpoints.release()
+            return position
+
+    def refuse(item):
+        tries[item] += 1
+        if tries[item] == 1:
+            raise RetryLater(0.02)
+        return item
+
+    options = {"state": tmp_path / "state", "checkpoint_interval": 0.001}
+    described = Pipeline(Watched(10**9), **options).transport(refuse)
+    engine = described.backend(Lines, path=tmp_path / "out").start()
+    for _ in range(3):
+        assert checkpoints.acquire(timeout=SOON)
+    engine.abandon()
+    engine.wait(SOON)
 
 
 def test_a_sink_that_cannot_go_back_gets_nothing_less(tmp_path):

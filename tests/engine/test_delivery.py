@@ -21,6 +21,17 @@ class Whole(Lines):
     keeps_at_end = True
 
 
+class Overwriting(Backend):
+    """Writes an item that comes again over itself, if its items have names."""
+
+    is_idempotent = False
+
+    def __init__(self, path):
+        self.is_idempotent = path == "unused"
+
+    def process(self, data): ...
+
+
 def found(*stages, **options):
     """Return the levels of a pipeline of a frontend and backends, and that of the whole."""
     frontend, *backends = stages
@@ -48,6 +59,9 @@ STATE = {"state": "unused"}
         (Told, Whole, {}, "at_most_once", "backend"),
         (Told, Whole, STATE, "at_least_once", "frontend"),
         (Numbers(1), Whole, STATE, "effectively_once", None),
+        (Numbers(1), Overwriting, STATE, "effectively_once", None),
+        (Numbers(1), Overwriting, {}, "at_most_once", "frontend"),
+        (Told, Overwriting, STATE, "at_least_once", "frontend"),
     ],
 )
 def test_the_level_is_that_of_the_weakest_stage(frontend, backend, options, level, limit):
@@ -60,6 +74,17 @@ def test_the_level_is_that_of_the_weakest_stage(frontend, backend, options, leve
     assert line.startswith(f"delivery: {level.replace('_', ' ')} (")
     assert ("limited by" in line) == (limit is not None)
     assert ("sink 1" in line) == (limit == "backend")
+
+
+def test_state_is_refused_where_a_backend_keeps_nothing_before_the_end():
+    """A checkpoint would pass over items that are lost; without state the level says it."""
+
+    class Late(Whole):
+        can_resume = False
+
+    with pytest.raises(ConfigError, match="'sink 1' keeps what it got only when"):
+        found(Numbers(1), Late, **STATE)
+    assert found(Told, Late)[1].level == "at_most_once"
 
 
 def test_transactions_of_two_backends_cannot_be_one():

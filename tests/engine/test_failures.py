@@ -388,3 +388,10 @@ def test_a_failure_that_nobody_waits_for_is_told_at_the_end(program, is_told_by_
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0
     assert ("ValueError: unseen" in done.stderr) == is_told_by_m3
+
+
+def test_a_group_stays_what_it_is():
+    """``except*`` and ``split`` make groups of the same type from a PipelineError."""
+    group = PipelineError("failed", [ValueError("a"), KeyError("b")])
+    ours, others = group.split(ValueError)
+    assert (type(ours), type(others)) == (PipelineError, PipelineError)

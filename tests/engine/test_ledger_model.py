@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from m3 import Item
+from m3._flights import Flight, Flights
 from m3._loops import pump, take
 from m3._parking import Switch
 from m3._queue import BoundedQueue
-from m3._steps import Manual, Send
+from m3._steps import Send
 from m3._tokens import ABANDONED, DEAD_LETTERED, DELIVERED, DROPPED, FAILED, Ledger, Tally
 from m3._waiting import Attempt, Waiting
 
@@ -34,6 +35,11 @@ class Open:
         self.worst = DROPPED
 
 
+def flight(token):
+    """Return what stands for an item, or for one thing made from it."""
+    return Flight(None, token, 0, 0.0)
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """Items are produced, multiplied and ended in any order; who is to know is told the worst."""
 
@@ -43,7 +49,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.aborting = Switch()
         self.ledger = Ledger(64, answering=answering, marking=marking, aborting=self.aborting)
         self.tally, self.queue = Tally(), BoundedQueue()
-        self.step = Manual(self.tally)
+        self.copies = Send(self.tally, BoundedQueue())
+        self.step = Flights(self.tally)
         self.produced = 0
         self.open, self.ended = [], Counter()
         self.done, self.low = {}, 0
@@ -68,14 +75,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def multiply(self, data, more):
         item = data.draw(st.sampled_from(self.open))
         for _ in range(more):
-            self.step.produced(item.token, is_extra=True)
+            self.step.pass_on(flight(item.token), None, False, self.copies)
         item.pending += more
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), outcome=st.sampled_from(list(OUTCOMES)))
     def end(self, data, outcome):
         item = data.draw(st.sampled_from(self.open))
-        self.step.end(outcome, item.token)
+        self.step.end(outcome, flight(item.token))
         item.pending -= 1
         item.worst = max(item.worst, outcome)
         if item.pending == 0:

@@ -5,16 +5,18 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from contextlib import closing, contextmanager
 
 import pytest
-from workbench import Keep
+from workbench import Keep, meet
 
 from m3 import DROP, Backend, Backoff, Batch, BatchError, Pipeline, Reject, Retry
 from m3.connectors.file import FileBackend
 from m3.engine.dead_letter import Selection
 from m3.engine.engine import Engine
 from m3.engine.letters import open_dead_letters
+from m3.engine.letters_sqlite import SqliteDeadLetters
 from m3.engine.redrive import Redriven, redrive, rounds
 from m3.errors import PlanError, StageError, StateError
 
@@ -476,17 +478,22 @@ def test_a_file_that_would_be_lost(path, tmp_path):
 # -- when the store is written
 
 
-def test_a_store_that_cannot_be_written(path, tmp_path):
+@pytest.mark.parametrize("period", [0.0, 60.0], ids=["while it runs", "at the end"])
+def test_a_store_that_cannot_be_written(path, period):
     """The redrive fails, which is told once, and the letters are still there."""
     put(path, *(letter * 50_000 for letter in "abc"), stage="str")
     program = f"""
         import resource, sys
         sys.path.insert(0, {os.path.dirname(__file__)!r})
-        from test_redrive import Pipeline, StageError, StateError, again
+        from test_redrive import Code, Pipeline, again
+        from m3.errors import M3Error
+        from m3.engine import redrive as module
+        module.PERIOD = {period}
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        refuse = Code(lambda item: item[0] == "b")
         try:
-            again(Pipeline([]).transport(str), {str(path)!r})
-        except (StageError, StateError) as error:
+            again(Pipeline([]).transport(refuse, name="str", on_error="skip"), {str(path)!r})
+        except M3Error as error:
             print(error)
     """
     done = subprocess.run(
@@ -514,13 +521,38 @@ def test_letters_leave_the_store_while_the_redrive_runs(tmp_path, monkeypatch):
     path = tmp_path / "letters.db"
     put(path, *range(50), stage="look")
     remaining = []
+    written = threading.Event()
+    settle = SqliteDeadLetters.settle
+
+    def settle_and_tell(self, **changes):
+        settle(self, **changes)
+        written.set()
+
+    monkeypatch.setattr(SqliteDeadLetters, "settle", settle_and_tell)
 
     def look(item):
+        if item == 49:
+            meet(written)
         with opened(path) as store:
             remaining.append(len([*store.select()]))
 
     assert again(Pipeline([]).transport(look, queue_size=1), path).gone == 50
     assert remaining[-1] < 50
+
+
+def test_letters_do_not_leave_one_by_one(tmp_path, monkeypatch):
+    """The store is written when a period is over, the first time, too."""
+    monkeypatch.setattr("m3.engine.redrive.PERIOD", 60.0)
+    path = tmp_path / "letters.db"
+    put(path, *range(50), stage="look")
+    remaining = set()
+
+    def look(item):
+        remaining.add(len(letters_at(path)))
+
+    assert again(Pipeline([]).transport(look, queue_size=1), path).gone == 50
+    assert remaining == {50}
+    assert letters_at(path) == []
 
 
 def test_killed_during_a_redrive(path, tmp_path):

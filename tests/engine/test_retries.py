@@ -23,7 +23,7 @@ from m3 import (
     Transport,
 )
 from m3.engine import work
-from m3.engine.retries import backoff_after, delay_before_next
+from m3.engine.retries import delay_before_next
 from m3.errors import PlanError
 
 NOW = Backoff(initial=0)
@@ -154,6 +154,31 @@ def test_ten_thousand_retries_wait_at_once():
     assert len(seen) == 10_001
     assert peak[0] - before < 20 * 2**20
     assert report.ok
+
+
+def test_ten_thousand_retries_of_an_async_stage_wait_at_once():
+    """The same of coroutines: none of them is left, and no slot is taken."""
+    waiting, peak = [], []
+
+    async def transport(item):
+        if item == "last":
+            peak.append(tracemalloc.get_traced_memory()[0])
+            engine.abandon()
+            return item
+        waiting.append(item)
+        raise RetryLater(3600)
+
+    items = itertools.chain(range(10_000), ["last"])
+    engine = Pipeline(items).transport(transport, concurrency=4).backend(print).engine()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        engine.start()
+    finally:
+        tracemalloc.stop()
+    assert len(waiting) == 10_000
+    assert peak[0] - before < 20 * 2**20
+    assert_accounted(engine.report())
 
 
 def test_a_bounded_number_waits(monkeypatch):
@@ -319,13 +344,13 @@ def test_retry_later_waits_so_long():
 def test_the_delays_grow_up_to_the_maximum():
     """The time between attempts is initial * factor ** n, at most the maximum."""
     backoff = Backoff(initial=1, maximum=10, factor=2, jitter=False)
-    assert [backoff_after(backoff, n) for n in (1, 2, 3, 4, 5, 5000)] == [1, 2, 4, 8, 10, 10]
+    assert [backoff.delay_after(n) for n in (1, 2, 3, 4, 5, 5000)] == [1, 2, 4, 8, 10, 10]
 
 
 def test_jitter_is_between_nothing_and_the_whole():
     """With jitter the delay is random between 0 and what it is without."""
     backoff = Backoff(initial=8, maximum=8)
-    delays = [backoff_after(backoff, 1) for _ in range(1000)]
+    delays = [backoff.delay_after(1) for _ in range(1000)]
     assert min(delays) >= 0
     assert max(delays) <= 8
     assert min(delays) < 2

@@ -17,8 +17,8 @@ class Counting(Runtime):
         self.queues = []
         self.now = 1000.0
 
-    def spawn(self, target, name):
-        thread = super().spawn(target, name)
+    def spawn(self, target, name, last):
+        thread = super().spawn(target, name, last)
         self.threads.append(thread)
         return thread
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from m3.engine import state, state_lock
 from m3.engine.state import Checkpoint, StateStore, look_at, reset
 from m3.errors import NotPlainError, StateError
 
@@ -119,6 +120,23 @@ def test_durable_settings(folder):
     assert pragma("PRAGMA journal_mode").fetchone() == ("wal",)
     assert pragma("PRAGMA synchronous").fetchone() == (2,)
     assert pragma("PRAGMA user_version").fetchone() == (1,)
+    store.close()
+
+
+def test_crashes_are_kept_beside_the_checkpoint(folder):
+    """They are written alone or together with a checkpoint, and stay when one is written alone."""
+    store = StateStore(folder)
+    assert store.crashes is None
+    store.write_crashes({"deaths": 1})
+    assert (look_at(folder).crashes, look_at(folder).checkpoint) == ({"deaths": 1}, Checkpoint())
+    store.write(Checkpoint(1), {"deaths": 2})
+    assert (look_at(folder).crashes, look_at(folder).checkpoint) == ({"deaths": 2}, Checkpoint(1))
+    store.write(Checkpoint(2))
+    store.close()
+    with pytest.raises(StateError, match="is closed"):
+        store.write_crashes({"deaths": 3})
+    store = StateStore(folder)
+    assert (store.crashes, store.checkpoint) == ({"deaths": 2}, Checkpoint(2))
     store.close()
 
 
@@ -405,6 +423,23 @@ RACE = """
 def test_racing_starts(tmp_path, age):
     """Of many runs that start at once on one state, exactly one gets it, whoever looks at it."""
     run_well(RACE, tmp_path, age, 15)
+
+
+def test_a_look_while_a_state_is_made(folder, monkeypatch):
+    """A state of which the lock did not tell yet is none, though its database is there by now."""
+    stores = []
+
+    def read_just_before(path):
+        read = state_lock.user_of(path)
+        stores.append(StateStore(folder))
+        return read
+
+    monkeypatch.setattr(state, "user_of", read_just_before)
+    with pytest.raises(StateError, match="there is no state"):
+        look_at(folder)
+    monkeypatch.undo()
+    assert look_at(folder).checkpoint.number == 0
+    stores[0].close()
 
 
 KILLS = """

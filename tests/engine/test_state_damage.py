@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from itertools import combinations
@@ -209,3 +210,43 @@ def test_damage_of_every_byte_after_a_good_end(trial, closed, key, name):
     one.flip_and_cut(name, 1)
     print(name, len(one.files[name]), "bytes", one.right, "right", one.refused, "refused")
     assert one.wrong == []
+
+
+def test_damage_beside_a_record_of_crashes(tmp_path):
+    """With what was noted of crashes in it, a damaged database is refused or right, too."""
+    crashes = {"deaths": 2, "marks": {"file/0": {"offset": 300}}}
+    store = StateStore(tmp_path / "state")
+    store.write(Checkpoint(1), crashes)
+    store.close()
+    path = tmp_path / "state" / "state.db"
+    data = path.read_bytes()
+    outcomes = set()
+    for at in range(0, len(data), 61):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
+        try:
+            view = look_at(tmp_path / "state")
+            outcomes.add((view.checkpoint.number, view.crashes == crashes))
+        except StateError:
+            outcomes.add("refused")
+    assert outcomes == {(1, True), "refused"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE crashes RENAME TO crushes",
+        "DELETE FROM crashes",
+        "UPDATE crashes SET record = 5",
+        "UPDATE crashes SET record = replace(record, '2', '3')",
+    ],
+)
+def test_a_record_of_crashes_that_is_not_ours(change, tmp_path):
+    """What m3 has not written there is not gone on from."""
+    store = StateStore(tmp_path / "state")
+    store.write_crashes({"deaths": 2})
+    store.close()
+    connection = sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None)
+    connection.execute(change)
+    connection.close()
+    with pytest.raises(StateError, match=r"state\.db: "):
+        look_at(tmp_path / "state")

@@ -1,12 +1,17 @@
 """Calls that take too long are given up, and everything else goes on."""
 
+import subprocess
+import sys
 import threading
 import time
+from contextlib import closing
+from textwrap import dedent
 
 import pytest
 from workbench import assert_accounted
 
 from m3 import Backend, Batch, Pipeline, PipelineError, Retry, StageError, Transport
+from m3.engine.letters import read_dead_letters
 from m3.errors import HungWorkerError, ItemTimeoutError
 from m3.policies import Backoff
 
@@ -61,6 +66,35 @@ def test_a_call_that_takes_too_long_is_given_up(layout, stuck):
     assert isinstance(error, ItemTimeoutError)
     assert "self.stuck.wait()" in error.stack
     assert not stuck.is_set()
+
+
+def test_the_process_ends_though_a_call_never_returns(tmp_path):
+    """1 of 100 items sleeps for ever, 8 workers: 99 delivered, 1 letter with a stack, the end."""
+    program = f"""
+        import threading
+        from m3 import Pipeline
+
+        def look_up(item):
+            if item == 50:
+                threading.Event().wait()
+            return item
+
+        seen = []
+        described = Pipeline(range(100), dead_letters={str(tmp_path / "letters.db")!r})
+        described.transport(look_up, workers=8, timeout={SHORT}, on_error="dead_letter")
+        report = described.backend(seen.append).run()
+        print(sorted(seen) == [item for item in range(100) if item != 50])
+        print(report.delivered, report.dead_lettered)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)], capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n99 1\n", "")
+    with closing(read_dead_letters(tmp_path / "letters.db")) as letters:
+        (letter,) = letters.select()
+    assert (letter.item, letter.error_type) == (50, "m3.errors.ItemTimeoutError")
+    assert "in look_up" in letter.traceback
+    assert "in wait" in letter.traceback
 
 
 def test_its_item_is_tried_again_if_the_policy_says_so(stuck):

@@ -2,12 +2,13 @@
 
 import ctypes
 import threading
+import time
 from pathlib import Path
 
 from sturdy import Lines, Numbers
 
 from m3 import Backoff, Batch, Frontend, Item, Pipeline, Retry
-from m3.errors import M3Error
+from m3.errors import BatchError, M3Error
 
 COUNT = 200
 
@@ -69,6 +70,7 @@ class Told(Frontend):
     def __init__(self, target, answers):
         self.target = target
         self.answers = answers
+        self.ack = answers.append  # which is no Python code, so that no strike hits the test's own
 
     def produce(self):
         for number in range(COUNT):
@@ -116,6 +118,58 @@ def pipelines(target, folder, answers):
     }
 
 
+def third_fails(number):
+    if number % 3 == 0:
+        raise ValueError(number)
+    return number
+
+
+async def third_fails_later(number):
+    return third_fails(number)
+
+
+class PartlyFailing:
+    """A backend of whose batches some items fail."""
+
+    def process_batch(self, items):
+        errors = {at: ValueError(it) for at, it in enumerate(items) if it % 3 == 0}
+        if errors:
+            raise BatchError(errors)
+
+
+def slow(number):
+    if number in (5, 150):
+        time.sleep(0.08)
+    return number
+
+
+LETTER = Retry(attempts=2, backoff=Backoff(initial=0.0005), then="dead_letter")
+
+
+def failing_pipelines(_target, folder, answers):
+    """Return pipelines in which items fail, and are tried again, put aside or given up."""
+    told = Told(lambda item: item, answers)
+    ordered = {"workers": 2, "ordering": "input"}
+    kept = Pipeline(told, dead_letters=folder / "letters.jsonl")
+    return {
+        "letters": kept.transport(third_fails, on_error="dead_letter").backend(drop),
+        "letters in order": kept.transport(third_fails, on_error=LETTER, **ordered).backend(drop),
+        "letters, async": kept.transport(
+            third_fails_later, on_error=LETTER, ordering="input", concurrency=4
+        ).backend(drop),
+        "letters of batches": kept.backend(PartlyFailing(), batch=Batch(count=7), on_error=LETTER),
+        "limit": Pipeline(told)
+        .transport(third_fails, on_error="skip", max_failures=20)
+        .backend(drop),
+        "expired": Pipeline(told)
+        .transport(slow, workers=2, timeout=0.03, on_error="skip")
+        .backend(drop),
+        "expired in order": Pipeline(told)
+        .transport(slow, timeout=0.03, on_error=AGAIN, **ordered)
+        .backend(drop),
+    }
+
+
 class Gathering:
     """A backend that takes batches."""
 
@@ -126,9 +180,12 @@ class Gathering:
 NAMES = list(pipelines(Target(1), Path(), []))
 """What they are called."""
 
+FAILING = list(failing_pipelines(None, Path(), []))
+"""Likewise."""
+
 
 def run(engine, errors):
     try:
         engine.start()
-    except (M3Error, BaseExceptionGroup) as error:
+    except (M3Error, BaseExceptionGroup, *KINDS) as error:
         errors.append(error)

@@ -1,13 +1,15 @@
 """A thread of m3 dies at a line of m3: at every line that one of its threads comes to."""
 
+import gc
 import threading
 from pathlib import Path
 
 import pytest
 from outcomes import residual
-from struck import COUNT, Bolt, Target, pipelines, run
+from struck import COUNT, FAILING, NAMES, Bolt, Target, failing_pipelines, pipelines, run
 
 import m3
+from m3.engine import event_loop
 
 ROOT = f"{Path(m3.__file__).parent}/"
 
@@ -40,12 +42,13 @@ def outcome(name, folder, lines):
     """Run a pipeline under *lines*; return what is wrong with its end, or None."""
     folder.mkdir(parents=True)
     answers, errors = [], []
-    engine = pipelines(Target(-1), folder, answers)[name].engine()
+    make = pipelines if name in NAMES else failing_pipelines
+    engine = make(Target(-1), folder, answers)[name].engine()
     thread = threading.Thread(target=run, args=(engine, errors), daemon=True)
     threading.settrace(lines.trace)
     try:
         thread.start()
-        thread.join(3)
+        thread.join(20)
     finally:
         threading.settrace(None)
     if thread.is_alive():
@@ -60,20 +63,37 @@ def outcome(name, folder, lines):
     return None
 
 
-@pytest.mark.stress
-@pytest.mark.timeout(3600)
-@pytest.mark.xfail(reason="a thread that dies in m3's own code may be missed", strict=False)
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["call", "answered", "state", "retry", "async", "ordered"])
-def test_death_at_every_line(tmp_path, name):
-    """Wherever a thread dies, the run ends, fails if anything is lost, and all is accounted for."""
+def strike_lines(name, folder, step=1):
+    """Strike a pipeline at its lines, or at one of *step*; return what is wrong where."""
     lines = Lines()
-    assert outcome(name, tmp_path / "seen", lines) is None
+    assert outcome(name, folder / "seen", lines) is None
     found = {}
-    for number, key in enumerate(lines.seen):
-        if problem := outcome(name, tmp_path / str(number), Lines(key)):
+    struck = list(lines.seen)[::step]
+    for number, key in enumerate(struck):
+        if problem := outcome(name, folder / str(number), Lines(key)):
             found[key] = problem
-    print(name, len(lines.seen), "lines,", len(found), "of them bad")
-    for (file, line, thread), problem in sorted(found.items()):
-        print(f"  {file}:{line} in {thread}: {problem}")
-    assert not found
+    gc.collect()  # coroutines that were struck are complained of here, where that is ignored
+    print(name, len(struck), "lines,", len(found), "of them bad")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def few_last_words(monkeypatch):
+    """Wait less for tasks of a loop that was struck."""
+    monkeypatch.setattr(event_loop, "LAST_WORDS", 0.02)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [*NAMES, *FAILING])
+def test_death_at_some_lines(tmp_path, name):
+    """Wherever a thread dies, the run ends, fails if anything is lost, and all is accounted for."""
+    assert strike_lines(name, tmp_path, step=23) == {}
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [*NAMES, *FAILING])
+def test_death_at_every_line(tmp_path, name):
+    """The same at every line that a thread of m3 comes to."""
+    assert strike_lines(name, tmp_path) == {}

@@ -61,11 +61,11 @@ class FewThreads(Runtime):
     def __init__(self, most):
         self.left = most
 
-    def spawn(self, target, name):
+    def spawn(self, target, name, last):
         self.left -= 1
         if self.left < 0:
             raise RuntimeError("can't start new thread")
-        return super().spawn(target, name)
+        return super().spawn(target, name, last)
 
 
 class Told(Frontend):

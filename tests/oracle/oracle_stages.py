@@ -48,9 +48,16 @@ class Answer(Transport):
         return answered(data)
 
 
-def fast_answer(line):
+def fast_answer(data):
     """Do the same at once."""
-    return answered(line)
+    return answered(data)
+
+
+def one_in_ten_fails(data):
+    """Do the same, but for the records that fail for good."""
+    if number_of(data) % 10 == DEAD:
+        raise ValueError("this record is bad for good")
+    return answered(data)
 
 
 def answer_row(data):

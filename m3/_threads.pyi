@@ -1,0 +1,26 @@
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from m3._parking import Switch
+from m3._queue import BoundedQueue
+
+def carry_out(
+    body: Callable[[], object], last: Callable[[BaseException | None], object]
+) -> None: ...
+def make_calls(
+    calls: BoundedQueue[tuple[Callable[..., object], tuple[Any, ...], Any]],
+    done: Callable[[Any, BaseException | None], object],
+) -> None: ...
+
+class Started(Switch):
+    def set(self) -> None: ...
+    def is_set(self) -> bool: ...
+
+class Thread(threading.Thread):
+    def __init__(
+        self,
+        name: str,
+        body: Callable[[], object],
+        last: Callable[[BaseException | None], object],
+    ) -> None: ...

@@ -1,0 +1,268 @@
+"""What the stages are given: set up before any of them, shut down after all have ended."""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from m3.components.annotations import Unresolved, wants
+from m3.components.resources import is_component_class
+from m3.engine.plan import Plan, StageSpec
+from m3.engine.pools import Pool
+from m3.engine.runtime import Runtime
+from m3.engine.shape import shape_of
+from m3.errors import (
+    ComponentError,
+    ComponentStateError,
+    ComponentTimeoutError,
+    ConductorError,
+    M3Error,
+    StageError,
+)
+
+if TYPE_CHECKING:
+    from m3.components.conductor import Conductor
+
+__all__ = (
+    "Checked",
+    "Resources",
+    "components_of",
+    "conductor_of",
+    "conductor_with",
+    "errors_of",
+    "mistakes_in_resources",
+)
+
+
+class Checked(NamedTuple):
+    """
+    What a component has told of itself.
+
+    Attributes:
+        name: of the component.
+        component: the component.
+        error: what is wrong; None if it works.
+    """
+
+    name: str
+    component: Any
+    error: Exception | None
+
+
+class Resources:
+    """
+    The resources of a run: what its stages name by annotation, and what that needs in turn.
+
+    A conductor starts and stops them.  A run whose stages ask for nothing has none.
+
+    Args:
+        plan: whose stages get them.
+        runtime: makes the thread in which they are set up.
+        fail: called with the error of a component that has failed for good while in use.
+        when_settled: called when they are up, or down, or have failed to be; in a thread.
+
+    Attributes:
+        are_up: whether all are set up.
+        errors: why they could not be set up or shut down.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        runtime: Runtime,
+        fail: Callable[[ComponentError], object],
+        when_settled: Callable[["Resources"], object],
+    ) -> None:
+        self.are_up = False
+        self.errors: list[M3Error] = []
+        self._plan = plan
+        self._runtime = runtime
+        self._fail = fail
+        self._when_settled = when_settled
+        self._given = dict(plan.resources)
+        self._conductor: Conductor | None = None
+        self._is_halted = self._is_stopping = self._is_given_up = False
+        self._supplied: list[tuple[Any, list[str]]] = []
+
+    def patch(self, asked_for: type | str, replacement: Any) -> None:
+        """Give *replacement* wherever a class, or an attribute of that name, is asked for."""
+        self._given[asked_for] = replacement
+
+    def start(self, pools: list[Pool]) -> bool:
+        """Begin to set up what the stages of *pools* ask for; false if that is nothing."""
+        if not self._given and not any(_asks(spec) for spec in self._plan):
+            self.are_up = True
+            return False
+        self._conductor = self._conducting(pools)
+        self._spawn(self._conductor.setup)
+        return True
+
+    def supply(self, instance: Any) -> Any:
+        """Return a stage's *instance*, or its function, with what it asks for."""
+        if self._conductor is None:
+            return instance
+        if inspect.isfunction(instance):
+            needs = _class_with_needs_of(instance)()
+            names = self._conductor.inject(needs)
+            return partial(instance, **vars(needs)) if names else instance
+        self._supplied.append((instance, self._conductor.inject(instance)))
+        return instance
+
+    def health(self, seconds: float) -> list[Checked]:
+        """
+        Ask all components at once how they are; blocks as long as one of them takes.
+
+        Args:
+            seconds: that each may take.
+
+        Raises:
+            ComponentStateError: they are not up.
+        """
+        conductor = self._conductor
+        if conductor is None:
+            return []
+        found = conductor.health(seconds)
+        return [Checked(name, conductor[name], error) for name, error in found.items()]
+
+    def halt(self) -> None:
+        """Set up nothing further; a signal handler may call it."""
+        self._is_halted = not self.are_up
+        if self._conductor is not None:
+            self._conductor.stop()
+
+    def stop(self) -> bool:
+        """Begin to shut them down; false if there is nothing to, or it was begun before."""
+        if self._conductor is None or self._is_stopping:
+            return False
+        self._is_stopping = True
+        self._take_back()
+        self._spawn(self._conductor.shutdown)
+        return True
+
+    def give_up(self, seconds: float) -> list[M3Error]:
+        """Return an error for each of those that have had *seconds* and are busy; only once."""
+        if self._is_given_up or self._conductor is None:
+            return []
+        self._is_given_up = True
+        return [
+            ComponentTimeoutError(
+                component=busy.component, phase=busy.phase, seconds=seconds, stack=busy.stack
+            )
+            for busy in self._conductor.busy()
+        ]
+
+    def _spawn(self, act: Callable[[], object]) -> None:
+        def settle() -> None:
+            self.errors = [error for error in errors_of(act) if not self._is_asked_for(error)]
+
+        def end(error: BaseException | None) -> None:
+            if error is not None:
+                self.errors.append(StageError(error, stage="resources", worker=0))
+            self.are_up = not (self.errors or self._is_halted or self._is_stopping)
+            self._when_settled(self)
+
+        self._runtime.spawn(settle, "m3-resources", end)
+
+    def _is_asked_for(self, error: M3Error) -> bool:
+        """Tell whether all that is wrong is that a stop came before all were up."""
+        from asyncio import CancelledError
+
+        is_cancelled = isinstance(error, ComponentError) and type(error.error) is CancelledError
+        return self._is_halted and (is_cancelled or isinstance(error, ComponentStateError))
+
+    def _take_back(self) -> None:
+        """Take from instances that outlive the run what they were given for it."""
+        while self._supplied:
+            instance, names = self._supplied.pop()
+            for name in names:
+                with suppress(AttributeError):  # another worker's turn, or the stage's own cleanup
+                    delattr(instance, name)
+
+    def _conducting(self, pools: list[Pool]) -> "Conductor":
+        conductor = conductor_with(self._given, self._fail)
+        for pool in pools:
+            for spec in pool.specs:
+                threads = _threads(spec, pool)
+                conductor.require(_user(spec), given=_given_to(spec), threads=threads)
+        return conductor
+
+
+def conductor_with(
+    given: Mapping[type | str, Any], on_failure: Callable[[ComponentError], object] | None = None
+) -> "Conductor":
+    """Return a conductor that has what is *given* for classes and for names."""
+    from m3.components.conductor import Conductor
+
+    conductor = Conductor(on_failure=on_failure)
+    for asked_for, resource in given.items():
+        if isinstance(asked_for, str):
+            conductor.add(resource, name=asked_for)
+        else:
+            conductor.patch(asked_for, resource)
+    return conductor
+
+
+def conductor_of(plan: Plan) -> "Conductor":
+    """Return a conductor of what the stages of *plan* ask for; nothing is started."""
+    conductor = conductor_with(plan.resources)
+    for spec in plan:
+        conductor.require(_user(spec), given=_given_to(spec))
+    return conductor
+
+
+def mistakes_in_resources(plan: Plan) -> list[M3Error]:
+    """Return why the stages of *plan* cannot be given what they ask for; nothing is started."""
+    if not plan.resources and not any(map(_asks, plan)):
+        return []
+    return errors_of(lambda: conductor_of(plan).graph())
+
+
+def components_of(spec: StageSpec) -> Iterator[tuple[str, type]]:
+    """Iterate over the components that a stage asks for: the attribute, and its class."""
+    for want in wants(_user(spec)).values():
+        yield from ((want.attribute, kind) for kind in want.types if is_component_class(kind))
+
+
+def errors_of(act: Callable[[], object]) -> list[M3Error]:
+    """Call *act* and return what m3's exceptions it raises, each by itself."""
+    try:
+        act()
+    except ConductorError as group:
+        return list(group.exceptions)  # type: ignore[arg-type]  # they are, whatever its type says
+    except M3Error as error:
+        return [error]
+    return []
+
+
+def _asks(spec: StageSpec) -> bool:
+    """Tell whether a stage names a component, or something that cannot be resolved."""
+    asked_for = (kind for want in wants(_user(spec)).values() for kind in want.types)
+    return any(is_component_class(kind) or isinstance(kind, Unresolved) for kind in asked_for)
+
+
+def _user(spec: StageSpec) -> type:
+    """Return the class whose annotations say what the stage asks for."""
+    if inspect.isfunction(spec.target):
+        return _class_with_needs_of(spec.target)
+    return spec.target if isinstance(spec.target, type) else type(spec.target)
+
+
+def _given_to(spec: StageSpec) -> Collection[str]:
+    """Return the attributes that the stage's instances have from elsewhere."""
+    is_object = not isinstance(spec.target, type)
+    return {*spec.options, *(getattr(spec.target, "__dict__", ()) if is_object else ())}
+
+
+def _class_with_needs_of(function: FunctionType) -> type:
+    """Return a class whose annotations are those of the function's keyword-only parameters."""
+    names = function.__code__.co_varnames[function.__code__.co_argcount :]
+    needs = names[: function.__code__.co_kwonlyargcount]
+    annotations = {name: kind for name, kind in function.__annotations__.items() if name in needs}
+    body = {"__annotations__": annotations, "__module__": function.__module__}
+    return type(function.__name__, (), body | (function.__kwdefaults__ or {}))
+
+
+def _threads(spec: StageSpec, pool: Pool) -> int:
+    return pool.head.workers * (spec.concurrency if shape_of(spec).is_async else 1)
