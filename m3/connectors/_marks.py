@@ -7,41 +7,7 @@ from typing import Any
 
 from m3.errors import StateError, abridged
 
-__all__ = ("fingerprint", "hash_of_names", "same_files", "same_until", "values_of")
-
-PIECE = 1024
-"""How many bytes are looked at, at most: of the beginning, and before the mark."""
-
-
-def fingerprint(path: str | os.PathLike[str], offset: int) -> str:
-    """Return a hash of the first bytes of the file at *path*, and of the last before *offset*."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # *path* may be any PathLike
-        size = min(PIECE, offset)
-        head, tail = os.pread(file.fileno(), size, 0), os.pread(file.fileno(), size, offset - size)
-    return hashlib.blake2b(head + tail, digest_size=16).hexdigest()
-
-
-def same_until(path: str | os.PathLike[str], offset: int, expected: Any) -> None:
-    """
-    Check that the file at *path* has the fingerprint *expected* at *offset*.
-
-    Raises:
-        StateError: it has not, it is shorter, or it cannot be read.
-    """
-    name = os.fspath(path)
-    try:
-        size = os.stat(path).st_size  # noqa: PTH116  # the same
-        if size >= offset and fingerprint(path, offset) == expected:
-            return
-    except OSError as error:
-        raise StateError(
-            f"{name} was used by an earlier run and cannot be read: {error}"
-        ) from error
-    what = f"has {size} bytes" if size < offset else "is not the same file, or was written to"
-    raise StateError(
-        f"{name} {what}, but an earlier run has come to byte {offset} of it; put back what was "
-        "there, or begin again without the kept state"
-    )
+__all__ = ("hash_of_names", "same_files", "values_of")
 
 
 def hash_of_names(paths: Sequence[str | os.PathLike[str]]) -> str:

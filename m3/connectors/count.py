@@ -10,7 +10,7 @@ have it as ``total``; give an instance instead of the name to get at it.
 import sys
 from typing import ClassVar, TypeVar
 
-from m3.connectors._sinks import Stdout
+from m3.connectors._output.sinks import Stdout
 from m3.stages import Backend, Transport
 
 __all__ = ("CountBackend", "CountTransport")

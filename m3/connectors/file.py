@@ -23,11 +23,11 @@ counts as delivered when it is written, and all are lost together if the process
 dies before the end.
 """
 
-from m3.connectors._compression import MAX_OUTPUT, MAX_RATIO, Compression
-from m3.connectors._files import FilesFrontend
+from m3.connectors._input.compression import MAX_OUTPUT, MAX_RATIO, Compression
+from m3.connectors._input.files import FilesFrontend
+from m3.connectors._input.records import RECORD_LIMIT, converter, splitting
+from m3.connectors._output.writing import FileRecordBackend, encoder
 from m3.connectors._paths import FilePath, FilePaths
-from m3.connectors._records import RECORD_LIMIT, converter
-from m3.connectors._writing import FileRecordBackend, encoder
 
 __all__ = ("FileBackend", "FileFrontend")
 
@@ -67,8 +67,7 @@ class FileFrontend(FilesFrontend):
     ) -> None:
         super().__init__(
             path=path,
-            limit=limit,
-            converter=converter(encoding, errors),
+            splitter=splitting(limit, converter(encoding, errors)),
             compression=compression,
             max_ratio=max_ratio,
             max_output=max_output,

@@ -18,12 +18,12 @@ are gone on with too, unless they are appended to.
 
 from typing import Any
 
-from m3.connectors._compression import MAX_OUTPUT, MAX_RATIO, Compression
-from m3.connectors._files import FilesFrontend
+from m3.connectors._input.compression import MAX_OUTPUT, MAX_RATIO, Compression
+from m3.connectors._input.files import FilesFrontend
+from m3.connectors._input.records import RECORD_LIMIT, Converter, splitting
 from m3.connectors._json import dumps, loads, quick_loads
+from m3.connectors._output.writing import FileRecordBackend
 from m3.connectors._paths import FilePath, FilePaths
-from m3.connectors._records import RECORD_LIMIT, Converter
-from m3.connectors._writing import FileRecordBackend
 
 __all__ = ("JsonlBackend", "JsonlFrontend")
 
@@ -71,8 +71,7 @@ class JsonlFrontend(FilesFrontend):
     ) -> None:
         super().__init__(
             path=path,
-            limit=limit,
-            converter=Documents(),
+            splitter=splitting(limit, Documents()),
             compression=compression,
             max_ratio=max_ratio,
             max_output=max_output,
@@ -92,6 +91,7 @@ class JsonlBackend(FileRecordBackend):
 
     standard_output = "-"
     items_have_fields = True
+    takes_records = False
 
     def __init__(self, *, path: FilePath = "-", append: bool = False) -> None:
         super().__init__(dumps, path=path, append=append)

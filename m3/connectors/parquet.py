@@ -8,8 +8,10 @@ that is damaged is one failure, and reading goes on behind it.
 The backend writes mappings, and Arrow's batches, in parts: a part gets its name
 when it is complete and durable, so nobody ever sees half of one.  A ``path``
 that ends with ``.parquet`` is one file instead, which appears at the end of a
-good run.  A schema that is not given is made of the rows of the first row
-group; items that do not fit it, or would lose something, fail by themselves.
+good run.  One with fields, as ``out/country={country}``, is a directory of parts
+for all items that have these in common.  A schema that is not given is made of
+the rows of the first row group; items that do not fit it, or would lose
+something, fail by themselves.
 
 Delivery: the frontend goes on behind a row.  The backend, in a run with state,
 ends a part with each checkpoint and removes, when it goes on, the parts that
@@ -22,26 +24,26 @@ Needs the extra ``arrow``.
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from m3.connectors._arrow import Gathering, Part, arrow, identity, parquet, schema_of
+from m3.connectors._input.reading import FilePath, check_readable
 from m3.connectors._marks import hash_of_names, same_files, values_of
-from m3.connectors._parts import OneFile, Parts
-from m3.connectors._reading import FilePath, check_readable
+from m3.connectors._output.templates import Template, parse_path
+from m3.connectors._output.tree import Names
+from m3.connectors._parquet.arrow import arrow, identity, parquet, schema_of
+from m3.connectors._parquet.parts import OneFile, Parts
+from m3.connectors._parquet.writing import Form, Writing
 from m3.errors import BatchError, ConfigError, MalformedRecordError, StateError
 from m3.policies import Batch
 from m3.stages import Backend, Failure, Frontend, Item
 
 __all__ = ("ParquetBackend", "ParquetFrontend", "RowsPosition")
 
-WRITER = b"m3.writer"
-
-GROUP_SIZE = 64 * 1024 * 1024
-"""How many bytes a row group may have in memory, at most, before it is written."""
+SUFFIX = ".parquet"
+"""How the name of one file ends."""
 
 
 class RowsPosition(NamedTuple):
@@ -220,9 +222,11 @@ class ParquetBackend(Backend[Any]):
     Write mappings, or Arrow's batches, to Parquet files.
 
     Args:
-        path: a directory for parts; or, ending with .parquet, one file.
+        path: a directory for parts; with fields of the items, as in
+            out/country={country}, one of many; or, ending with .parquet, one file.
         schema: a pyarrow.Schema, or the names of columns with their types, as
-            {id: int64, name: string}; without it, that of the first rows.
+            {id: int64, name: string}; without it, that of the first rows of
+            each directory.
         rows_per_file: how many rows a part has.
         rows_per_group: how many rows a row group has, at most.
         compression: zstd, snappy, gzip, brotli, lz4 or none.
@@ -247,13 +251,12 @@ class ParquetBackend(Backend[Any]):
     ) -> None:
         if rows_per_file < 1 or rows_per_group < 1:
             raise ConfigError("rows_per_file, rows_per_group: there is at least 1 row in each")
-        self._parquet, self._arrow = parquet(), arrow()
-        self._compression = self._checked(compression)
-        self._schema = schema_of(schema)
-        self._rows_per_file, self._rows_per_group = rows_per_file, rows_per_group
+        self._form = Form(
+            schema_of(schema), rows_per_file, rows_per_group, checked_compression(compression)
+        )
         self._append = append
-        self._path = Path(path)
-        self._is_one_file = self._path.suffix == ".parquet" and not self._path.is_dir()
+        self._path = parse_path(os.fspath(path).rstrip("/") or "/")
+        self._is_one_file = is_one_file(self._path)
         if self._is_one_file and append:
             raise ConfigError(f"append: nothing can be added to {path}; name a directory")
 
@@ -262,22 +265,23 @@ class ParquetBackend(Backend[Any]):
         """Whether there is only one file, which is put in its place at the end."""
         return self._is_one_file
 
+    @property
+    def can_resume(self) -> bool:
+        """Whether there are parts, which can be removed again."""
+        return not self._is_one_file
+
     def setup(self) -> None:
         """
-        Lock the directory, and look whether parts can be written into it.
+        Claim the directory, and look whether parts can be written into it.
 
         Raises:
-            ConfigError: another run writes there, or it has parts already.
+            StateError: another run writes there.
+            ConfigError: it has parts already.
         """
-        self._gathering = Gathering(self._schema)
-        self._part: Part | None = None
-        self._finished: list[Path] = []
         self._first = 0
-        self._keeps_state = self._is_sure = False
-        self._broken: Exception | None = None
-        self._target = (
-            OneFile(self._path) if self._is_one_file else Parts(self._path, self._writer_of)
-        )
+        self._is_sure = False
+        self._target = self._made_target()
+        self._writing = Writing(self._target, self._form)
         self._target.open()
         if not (isinstance(self._target, Parts) and self._target.belongs_to_state):
             try:
@@ -287,18 +291,18 @@ class ParquetBackend(Backend[Any]):
                 raise
 
     def process_batch(self, items: list[Any]) -> None:
-        """Add *items* to the part that is written; one that does not fit fails by itself."""
+        """Add *items* to the parts that are written; one that does not fit fails by itself."""
         self._make_sure()
-        errors = self._gathering.add(items)
-        with self._unbroken():
-            while self._gathering.rows >= self._room() or self._gathering.size >= GROUP_SIZE:
-                self._write_group()
+        errors: dict[int, Exception] = {}
+        for folders, numbers in self._by_folder(items, errors).items():
+            wrong = self._writing.add(folders, [items[number] for number in numbers])
+            errors |= {numbers[index]: error for index, error in wrong.items()}
         if errors:
             raise BatchError(errors)
 
     def commit(self) -> dict[str, Any] | None:
         """
-        End the part, and return which parts there are.
+        End all parts, and return which parts there are.
 
         One file is durable at the end only.
         """
@@ -306,9 +310,9 @@ class ParquetBackend(Backend[Any]):
         target = self._target
         if not isinstance(target, Parts):
             return None
-        self._end_part()
-        self._publish()
-        if not self._keeps_state:
+        self._writing.end()
+        self._writing.publish()
+        if not self._writing.keeps_state:
             return None
         return {"writer": target.writer, "first": self._first, "next": target.next}
 
@@ -318,13 +322,10 @@ class ParquetBackend(Backend[Any]):
 
         Raises:
             StateError: parts that came before are missing.
-            ConfigError: there is only one file, or the directory has parts of others.
+            ConfigError: the directory has parts of others.
         """
         if not isinstance(self._target, Parts):
-            raise ConfigError(
-                f"{self._path} appears at the end of the run only, so no checkpoint can be made "
-                "before; name a directory for parts"
-            )
+            return
         if mark is None:
             self._target.begin()
             if not self._append:
@@ -333,106 +334,69 @@ class ParquetBackend(Backend[Any]):
         else:
             writer, self._first, behind = values_of(mark, writer=str, first=int, next=int)
             self._target.go_back(writer, self._first, behind)
-        self._keeps_state = self._is_sure = True
+        self._writing.keeps_state = self._is_sure = True
 
     def cleanup(self) -> None:
-        """End the last part and put it in its place, unless the run has failed."""
+        """End the last parts and put them in their places, unless the run has failed."""
         try:
             if not self.failed:
-                self._finish()
+                self._make_sure()
+                self._writing.end()
+                self._writing.publish()
         finally:
-            if self._part is not None:
-                self._part.discard()
-            for file in self._finished:
-                file.unlink(missing_ok=True)
+            self._writing.discard()
             self._target.close()
 
-    def _finish(self) -> None:
-        self._make_sure()
-        self._end_part()
-        if self._is_one_file and not self._finished:
-            self._gathering.schema = self._gathering.schema or self._arrow.schema([])
-            self._open_part()
-            self._end_part()
-        self._publish()
+    def _made_target(self) -> OneFile | Parts:
+        if isinstance(self._path, Template):
+            return Parts(Path(self._path.root), self._path.depth)
+        return OneFile(Path(self._path)) if self._is_one_file else Parts(Path(self._path), 0)
 
     def _make_sure(self) -> None:
         """Refuse a directory that has parts, unless they are ours or it is to be added to."""
-        if self._broken:
-            raise self._broken
+        self._writing.check()
         if not self._is_sure and not self._append and isinstance(self._target, Parts):
             self._target.refuse_others()
         self._is_sure = True
 
-    @contextmanager
-    def _unbroken(self) -> Iterator[None]:
-        """Keep that rows could not be written: some were taken over in earlier batches."""
-        try:
-            yield
-        except Exception as error:
-            self._broken = error
-            raise
+    def _by_folder(
+        self, items: list[Any], errors: dict[int, Exception]
+    ) -> Mapping[Names, Sequence[int]]:
+        """Return the numbers of the items for each directory; into *errors* goes why not."""
+        if not isinstance(self._path, Template):
+            return {(): range(len(items))}
+        found: dict[Names, list[int]] = {}
+        for index, item in enumerate(items):
+            try:
+                found.setdefault(self._path.names(item), []).append(index)
+            except Exception as error:
+                errors[index] = error
+        return found
 
-    def _room(self) -> int:
-        """Return how many rows make the next row group."""
-        if self._is_one_file:
-            return self._rows_per_group
-        written = self._part.rows if self._part else 0
-        return min(self._rows_per_group, self._rows_per_file - written)
 
-    def _write_group(self) -> None:
-        table = self._gathering.take(self._room())
-        part = self._open_part()
-        part.write(table)
-        if not self._is_one_file and part.rows == self._rows_per_file:
-            self._close_part()
-            if not self._keeps_state:
-                self._publish()
+def is_one_file(path: str | Template) -> bool:
+    """
+    Say whether *path* is that of one file, and not of a directory for parts.
 
-    def _open_part(self) -> Part:
-        if self._part is None:
-            schema = self._gathering.schema
-            if isinstance(self._target, Parts) and self._target.writer:
-                known = schema.metadata or {}
-                schema = schema.with_metadata({**known, WRITER: self._target.writer.encode()})
-            self._part = Part(self._target.temporary(), schema, self._compression)
-        return self._part
+    Raises:
+        ConfigError: it has fields and is written as that of a file.
+    """
+    if isinstance(path, Template):
+        if path.text.endswith(SUFFIX):
+            raise ConfigError(f"path={path.text!r}: a path with fields names directories for parts")
+        return False
+    return path.endswith(SUFFIX) and not Path(path).is_dir()
 
-    def _end_part(self) -> None:
-        """Write what is gathered, and end the part with it."""
-        with self._unbroken():
-            while self._gathering.rows:
-                self._write_group()
-            self._close_part()
 
-    def _close_part(self) -> None:
-        """Make the part durable under the name that it has now."""
-        if self._part is not None:
-            self._part.close()
-            self._finished.append(self._part.path)
-            self._part = None
-
-    def _publish(self) -> None:
-        with self._unbroken():
-            if self._finished:
-                self._target.publish(self._finished)
-            self._finished = []
-
-    def _checked(self, compression: str) -> str:
-        try:
-            known = compression == "none" or self._arrow.Codec.is_available(compression)
-        except ValueError:
-            known = False
-        if not known:
-            raise ConfigError(f"compression={compression!r}: there is none of that name")
-        return compression
-
-    def _writer_of(self, path: Path) -> str:
-        """Return the mark that a part bears; empty if it bears none, or cannot be read."""
-        with suppress(self._arrow.ArrowException):
-            metadata = self._parquet.read_metadata(path).metadata or {}
-            return bytes(metadata.get(WRITER, b"")).decode("ascii", "replace")
-        return ""
+def checked_compression(compression: str) -> str:
+    """Return *compression*, or raise :exc:`~m3.errors.ConfigError` if there is none like it."""
+    try:
+        known = compression == "none" or arrow().Codec.is_available(compression)
+    except ValueError:
+        known = False
+    if not known:
+        raise ConfigError(f"compression={compression!r}: there is none of that name")
+    return compression
 
 
 def row_of(place: RowsPosition, number: int) -> RowsPosition:

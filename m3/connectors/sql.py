@@ -34,9 +34,9 @@ the next run goes on from the checkpoint.
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from m3.connectors._identifiers import checked_name, key_columns
-from m3.connectors._keyset import PAGE_SIZE, KeysetFrontend, Rows, check_source
-from m3.connectors._tables import Table, TableBackend
+from m3.connectors._database.identifiers import checked_name, key_columns
+from m3.connectors._database.keyset import PAGE_SIZE, KeysetFrontend, Rows, check_source
+from m3.connectors._database.tables import Table, TableBackend
 from m3.errors import MissingExtraError
 
 __all__ = ("SqlBackend", "SqlFrontend")
@@ -84,8 +84,8 @@ class SqlFrontend(KeysetFrontend):
 
     def open(self) -> Rows:
         """Connect to the database."""
-        from m3.connectors._databases import open_database
-        from m3.connectors._sql_rows import query_rows, table_rows
+        from m3.connectors._database.sql import open_database
+        from m3.connectors._database.sql_rows import query_rows, table_rows
 
         engine = open_database(self._url, writes=False)
         try:
@@ -127,8 +127,8 @@ class SqlBackend(TableBackend):
 
     def open(self) -> Table:
         """Connect to the database."""
-        from m3.connectors._databases import open_database
-        from m3.connectors._sql_table import SqlTable
+        from m3.connectors._database.sql import open_database
+        from m3.connectors._database.sql_table import SqlTable
 
         engine = open_database(self._url, writes=True)
         return SqlTable(engine, self._name, self._schema, self._key)

@@ -36,13 +36,13 @@ goes on behind the last key; without a key it cannot.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from m3.connectors._identifiers import checked_name, key_columns
-from m3.connectors._keyset import PAGE_SIZE, KeysetFrontend, Rows, check_source
-from m3.connectors._reading import FilePath
-from m3.connectors._sqlite import BUSY_TIMEOUT, connect, told
-from m3.connectors._sqlite_rows import query_rows, table_rows
-from m3.connectors._sqlite_table import SqliteTable, checked_columns
-from m3.connectors._tables import Table, TableBackend
+from m3.connectors._database.identifiers import checked_name, key_columns
+from m3.connectors._database.keyset import PAGE_SIZE, KeysetFrontend, Rows, check_source
+from m3.connectors._database.sqlite import BUSY_TIMEOUT, connect, told
+from m3.connectors._database.sqlite_rows import query_rows, table_rows
+from m3.connectors._database.sqlite_table import SqliteTable, checked_columns
+from m3.connectors._database.tables import Table, TableBackend
+from m3.connectors._input.reading import FilePath
 from m3.errors import ConfigError
 
 __all__ = ("SqliteBackend", "SqliteFrontend")

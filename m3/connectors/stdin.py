@@ -13,8 +13,8 @@ delivered when the process dies is lost.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-from m3.connectors._reading import RecordFrontend, Source, open_stdin
-from m3.connectors._records import RECORD_LIMIT, converter
+from m3.connectors._input.reading import RecordFrontend, Source, open_stdin
+from m3.connectors._input.records import RECORD_LIMIT, converter, splitting
 
 __all__ = ("StdinFrontend",)
 
@@ -37,7 +37,7 @@ class StdinFrontend(RecordFrontend):
         errors: str = "strict",
         limit: int = RECORD_LIMIT,
     ) -> None:
-        super().__init__(limit=limit, converter=converter(encoding, errors))
+        super().__init__(splitting(limit, converter(encoding, errors)))
 
     def sources(self) -> Iterator[AbstractContextManager[Source]]:
         """Yield standard input."""

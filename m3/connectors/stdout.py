@@ -10,8 +10,8 @@ reader is gone (``| head``), :exc:`BrokenPipeError` is raised, with
 ``"<stdout>"`` as its ``filename``.
 """
 
-from m3.connectors._sinks import Sink, Stdout
-from m3.connectors._writing import RecordBackend, encoder
+from m3.connectors._output.sinks import Sink, Stdout
+from m3.connectors._output.writing import RecordBackend, encoder
 
 __all__ = ("StdoutBackend",)
 

@@ -1,89 +1,135 @@
 """The connectors for rows, proven with the batteries that third parties use."""
 
 import csv
-import sqlite3
+import gzip
 
 import pytest
+from databases import Database, SqliteDatabase, drop_all
 
 from m3.connectors.csv import CsvBackend, CsvFrontend
-from m3.connectors.sqlite import SqliteBackend, SqliteFrontend
 from m3.testing import BackendBattery, FrontendBattery
 
 ROWS = [{"id": number, "name": f"row {number}"} for number in range(1, 11)]
 
 
-def ask(path, query, *values):
-    """Return the rows that a database has for a query."""
-    database = sqlite3.connect(path)
-    try:
-        database.row_factory = lambda cursor, row: dict(
-            zip((column[0] for column in cursor.description), row, strict=True)
-        )
-        with database:
-            return database.execute(query, values).fetchall()
-    finally:
-        database.close()
-
-
-class Rows(FrontendBattery):
-    """A table of rows in an SQLite database, for those who read tables."""
+class TableInput(FrontendBattery):
+    """A table of rows, for those who read tables."""
 
     def prepare(self):
-        self.path = self.folder / "input.db"
-        ask(self.path, "create table rows (id integer primary key, name text)")
-        for row in ROWS:
-            self.add(row)
+        self.database = self.empty_database()
+        self.database.run("CREATE TABLE items (id INTEGER PRIMARY KEY, name VARCHAR(20))")
+        self.database.run(*map(inserted, ROWS))
 
-    def add(self, row):
-        ask(self.path, "insert into rows values (?, ?)", *row.values())
+    def empty_database(self):
+        raise NotImplementedError
+
+    def make(self):
+        return self.database.frontend(table="items", page_size=3)
 
     def expected(self):
         return ROWS
 
     def grow_input(self):
-        self.add({"id": 99, "name": "more"})
-        return [{"id": 99, "name": "more"}]
+        row = {"id": 99, "name": "more"}
+        self.database.run(inserted(row))
+        return [row]
 
 
-class TestSqliteFrontend(Rows):
-    def make(self):
-        return SqliteFrontend(path=self.path, table="rows", page_size=3)
-
-
-class TestSqlFrontend(Rows):
-    def make(self):
-        sql = pytest.importorskip("m3.connectors.sql")
-        pytest.importorskip("sqlalchemy")
-        return sql.SqlFrontend(url=f"sqlite:///{self.path}", table="rows", page_size=3)
-
-
-class Table(BackendBattery):
-    """A table of rows in an SQLite database, for those who write tables."""
+class TableOutput(BackendBattery):
+    """A table, for those who write tables."""
 
     def prepare(self):
-        self.path = self.folder / "output.db"
-        ask(self.path, "create table rows (id integer primary key, name text)")
+        self.database = self.empty_database()
+        self.database.run("CREATE TABLE items (id INTEGER PRIMARY KEY, name VARCHAR(20))")
+
+    def empty_database(self):
+        raise NotImplementedError
+
+    def make(self):
+        return self.database.backend()
 
     def items(self):
         return ROWS
 
     def read_back(self):
-        return ask(self.path, "select * from rows order by id")
+        rows = self.database.rows("SELECT id, name FROM items ORDER BY id")
+        return [{"id": number, "name": name} for number, name in rows]
 
     def unwritable(self):
         return {"id": 5.5, "unknown": None}
 
 
-class TestSqliteBackend(Table):
-    def make(self):
-        return SqliteBackend(path=self.path, table="rows")
+def inserted(row):
+    """Return the statement that adds *row*."""
+    return "INSERT INTO items VALUES ({id}, '{name}')".format_map(row)
 
 
-class TestSqlBackend(Table):
-    def make(self):
-        sql = pytest.importorskip("m3.connectors.sql")
+class WithSqlite:
+    def empty_database(self):
+        return SqliteDatabase(self.folder / "test.db")
+
+
+class WithSqlToSqlite:
+    def empty_database(self):
         pytest.importorskip("sqlalchemy")
-        return sql.SqlBackend(url=f"sqlite:///{self.path}", table="rows")
+        return Database(f"sqlite:///{self.folder}/test.db")
+
+
+@pytest.mark.services
+@pytest.mark.timeout(180)
+class WithServer:
+    """A database of a server, emptied for each scenario."""
+
+    server: str
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _url(cls, request):
+        cls.url = request.getfixturevalue(cls.server)
+
+    def empty_database(self):
+        drop_all(self.url)
+        return Database(self.url)
+
+
+class WithPostgresql(WithServer):
+    server = "postgresql"
+
+
+class WithMariadb(WithServer):
+    server = "mariadb"
+
+
+class TestSqliteFrontend(WithSqlite, TableInput):
+    pass
+
+
+class TestSqlFrontend(WithSqlToSqlite, TableInput):
+    pass
+
+
+class TestSqlFrontendOfPostgresql(WithPostgresql, TableInput):
+    pass
+
+
+class TestSqlFrontendOfMariadb(WithMariadb, TableInput):
+    pass
+
+
+class TestSqliteBackend(WithSqlite, TableOutput):
+    pass
+
+
+class TestSqlBackend(WithSqlToSqlite, TableOutput):
+    pass
+
+
+class TestSqlBackendOfPostgresql(WithPostgresql, TableOutput):
+    pass
+
+
+class TestSqlBackendOfMariadb(WithMariadb, TableOutput):
+    pass
 
 
 class TestCsvFrontend(FrontendBattery):
@@ -105,6 +151,30 @@ class TestCsvFrontend(FrontendBattery):
 
     def change_input(self):
         self.path.write_text(self.path.read_text().replace("1,x", "1,y"))
+
+
+class TestCsvFrontendOfCompressedFiles(FrontendBattery):
+    def prepare(self):
+        self.add("a", b"a\n1\n2\n3")
+        self.add("b", b"")
+        self.add("c", b'b,a\n"x\n",4\ny,5\n')
+
+    def add(self, name, data):
+        (self.folder / f"{name}.csv.gz").write_bytes(gzip.compress(data))
+
+    def make(self):
+        return CsvFrontend(path=f"{self.folder}/*.gz")
+
+    def expected(self):
+        return [*({"a": value} for value in "123"), {"b": "x\n", "a": "4"}, {"b": "y", "a": "5"}]
+
+    def grow_input(self):
+        self.add("bb", b"a\nmore\n")
+        return [{"a": "more"}]
+
+    def change_input(self):
+        for name in "ac":
+            self.add(name, b"a\n?\n")
 
 
 class TestCsvBackend(BackendBattery):
@@ -138,6 +208,23 @@ class TestCsvBackendThatAppends(TestCsvBackend):
 
     def make(self):
         return CsvBackend(path=self.path, append=True)
+
+
+class TestCsvBackendOfManyFiles(TestCsvBackend):
+    @property
+    def path(self):
+        return self.folder / "{a}" / "output.csv"
+
+    def read_back(self):
+        rows = []
+        for path in sorted(self.folder.glob("*/output.csv")):
+            with path.open(newline="") as file:
+                rows += csv.DictReader(file)
+        return rows
+
+    def change_output(self):
+        for path in self.folder.glob("*/output.csv"):
+            path.write_text("x\n")
 
 
 class TestParquetFrontend(FrontendBattery):
@@ -195,3 +282,15 @@ class TestParquetBackend(BackendBattery):
     def change_output(self):
         for part in self.folder.rglob("*.parquet"):
             part.unlink()
+
+
+class TestParquetBackendOfManyDirectories(TestParquetBackend):
+    keeps_order = False
+
+    def make(self):
+        from m3.connectors.parquet import ParquetBackend
+
+        return ParquetBackend(path=self.folder / "output" / "{name}", rows_per_file=3)
+
+    def unwritable(self):
+        return {"id": 1}

@@ -1,13 +1,22 @@
 """The connector ``csv``: every quoting sin, exact places, going on behind a record."""
 
+import bz2
 import csv
+import gzip
+import lzma
 import os
 import subprocess
 
 import pytest
 
 from m3.connectors.csv import CsvFrontend
-from m3.errors import ConfigError, MalformedRecordError, RecordTooLongError, StateError
+from m3.errors import (
+    CompressedInputError,
+    ConfigError,
+    MalformedRecordError,
+    RecordTooLongError,
+    StateError,
+)
 from m3.stages import Failure, Item
 
 
@@ -214,7 +223,7 @@ def test_stop_wakes_a_blocking_read(tmp_path, reading):
 
 
 def test_standard_input_is_read_and_cannot_be_gone_on_with(python, tmp_path):
-    """``-`` is standard input; a checkpoint of it is refused."""
+    """``-`` is standard input; that is known before."""
     program = """
 from m3.connectors.csv import CsvFrontend
 frontend = CsvFrontend(path="-")
@@ -224,9 +233,6 @@ print(list(frontend.produce()), frontend.can_resume)
     process = python(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     output, _ = process.communicate(b"a\n1\n")
     assert output == b"[{'a': '1'}] False\n"
-    with pytest.raises(StateError, match="standard input"):
-        CsvFrontend(path="-").resume({"file": 0})
-    CsvFrontend(path="-").resume(None)
 
 
 # -- going on ---------------------------------------------------------------
@@ -256,7 +262,7 @@ def test_a_run_goes_on_behind_any_record(tmp_path):
     frontend, items = positions([one, two], limit=200)
     assert sum(isinstance(item, Item) for item in items) == 8
     for number, item in enumerate(items):
-        checkpoint = frontend.checkpoint(tuple(item.position))
+        checkpoint = frontend.checkpoint(item.position)
         _, rest = positions([one, two], checkpoint, limit=200)
         assert comparable(rest) == comparable(items[number + 1 :])
 
@@ -267,8 +273,8 @@ def test_places_are_exact(tmp_path):
     data = b'a,b\r\n1,2\r\n"3\n",4\n\n5,6\n'
     path.write_bytes(data)
     _, items = positions(path)
-    places = [(item.position.line, item.position.offset, item.position.end) for item in items]
-    assert places == [(2, 5, 10), (3, 10, 17), (6, 18, 22)]
+    places = [(item.position.line, item.position.offset) for item in items]
+    assert places == [(2, 5), (3, 10), (6, 18)]
     assert all(item.position.source == str(path) for item in items)
 
 
@@ -298,37 +304,120 @@ def test_changed_input_is_refused(tmp_path, changed):
     path.unlink()
     if changed is not None:
         path.write_bytes(changed)
-    with pytest.raises(StateError, match=r"table\.csv"):
-        CsvFrontend(path=path).resume(checkpoint)
+    with pytest.raises((StateError, FileNotFoundError), match=r"table\.csv"):
+        positions(path, checkpoint)
 
 
-def test_a_last_line_that_has_grown_is_refused(tmp_path):
-    """A last record without a line end, read as it was, is not gone on with in its middle."""
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("last", [b"2,3", b'2,"3\n\n"', b"2", b'"2'])
+def test_a_last_record_that_goes_on_is_refused(tmp_path, last, pack):
+    """What was delivered without its line end may get that, and nothing else, before more comes."""
     path = tmp_path / "table.csv"
-    path.write_bytes(b"a\n1\n2")
+    data = b"a,b\n1,2\n" + last
+    path.write_bytes(pack(data))
     frontend, items = positions(path)
+    assert len(items) == 2
     checkpoint = frontend.checkpoint(items[-1].position)
-    _, rest = positions(path, checkpoint)
-    assert rest == []
-    path.write_bytes(b"a\n1\n22\n")
-    with pytest.raises(StateError, match="no end of a line"):
-        CsvFrontend(path=path).resume(checkpoint)
+    for more in (b"", b"\n", b"\r", b"\r\n"):
+        path.write_bytes(pack(data) + pack(more) + pack(b"5,6\n" if more else b""))
+        new = [(item.value, item.position.line) for item in positions(path, checkpoint)[1]]
+        line = 3 + last.count(b"\n") + 1
+        assert new == ([({"a": "5", "b": "6"}, line)] if more else [])
+    path.write_bytes(pack(data) + pack(b"3\n"))
+    message = f"was the last one and had no line end.* at byte {len(data)};"
+    with pytest.raises(StateError, match=message):
+        positions(path, checkpoint)
 
 
-def test_other_files_are_refused(tmp_path):
-    """The files before the checkpoint must be named as they were, further ones may follow."""
+def test_a_line_that_was_too_long_and_goes_on_is_refused(tmp_path):
+    """Also where its end was not looked for any more: what comes is a part of that line."""
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"a\n1\n" + b"x" * 50)
+    frontend, items = positions(path, limit=9)
+    checkpoint = frontend.checkpoint(items[-1].position)
+    path.write_bytes(path.read_bytes() + b"\n2\n")
+    _, (item,) = positions(path, checkpoint, limit=9)
+    assert (item.value, item.position.line) == ({"a": "2"}, 4)
+    path.write_bytes(b"a\n1\n" + b"x" * 51 + b"\n")
+    with pytest.raises(StateError, match="had no line end"):
+        positions(path, checkpoint, limit=9)
+
+
+@pytest.mark.parametrize("before", [b"", b"\n\n", b"\xef\xbb\xbf"])
+def test_a_header_that_comes_later_is_taken_for_one(tmp_path, before):
+    """A file that had no record yet begins with its header, whenever that comes."""
     one, two = tmp_path / "1.csv", tmp_path / "2.csv"
-    for path in (one, two):
-        path.write_bytes(b"a\n1\n")
+    one.write_bytes(before)
+    two.write_bytes(b"a\n1\n")
     frontend, items = positions([one, two])
     checkpoint = frontend.checkpoint(items[-1].position)
-    assert positions([one, two, one], checkpoint)[1]
-    with pytest.raises(StateError, match="given other files"):
-        CsvFrontend(path=[two, one]).resume(checkpoint)
+    one.write_bytes(before + b"b\n2\n")
+    assert [item.value for item in positions([one, two], checkpoint)[1]] == [{"b": "2"}]
 
 
-@pytest.mark.parametrize("checkpoint", [1, {}, {"file": 0}, {"file": 0, "offset": "y"}])
-def test_a_damaged_checkpoint_is_refused(tmp_path, checkpoint):
+def test_a_damaged_checkpoint_is_refused(tmp_path):
     """What is no checkpoint of this frontend is an error of the state."""
-    with pytest.raises(StateError, match="checkpoint"):
-        CsvFrontend(path="x").resume(checkpoint)
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"a\n")
+    for checkpoint in (1, {}, {"version": 1}, {"version": 1, "files": [f"x 4 - {path}"]}):
+        with pytest.raises(StateError, match="checkpoint"):
+            positions(path, checkpoint)
+
+
+# -- many files, compressed ones --------------------------------------------
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_directory_of_files_is_gone_on_with_behind_any_record(tmp_path, pack):
+    """Compressed or not, with a header in each: from any record on, the rest is what it was."""
+    rows = [b'%d,"%s\n"\r\n' % (number, b"x" * number) for number in range(60)]
+    for number in range(3):
+        data = b"id,text\n" + b"".join(rows[20 * number : 20 * number + 20])
+        (tmp_path / f"{number}.csv").write_bytes(pack(data))
+    frontend, items = positions(tmp_path)
+    assert [item.value["id"] for item in items] == [str(number) for number in range(60)]
+    for number in range(0, 60, 7):
+        _, rest = positions(tmp_path, frontend.checkpoint(items[number].position))
+        assert comparable(rest) == comparable(items[number + 1 :])
+
+
+def test_a_new_file_is_read_wherever_it_comes(tmp_path):
+    """A file that is there for the first time, before or behind the others, is read by itself."""
+    (tmp_path / "b.csv").write_bytes(b"a\n1\n")
+    frontend, items = positions(tmp_path)
+    checkpoint = frontend.checkpoint(items[-1].position)
+    (tmp_path / "a.csv").write_bytes(b"a\n2\n")
+    (tmp_path / "c.csv").write_bytes(b"a\n3")
+    assert [item.value["a"] for item in positions(tmp_path, checkpoint)[1]] == ["2", "3"]
+
+
+def test_a_pattern_is_read_in_the_order_of_the_names(tmp_path, read_all):
+    """``path`` may be a pattern, and each file that matches it comes once."""
+    for name in "ba":
+        (tmp_path / f"{name}.csv").write_bytes(b"a\n%s\n" % name.encode())
+    (tmp_path / "c.txt").write_bytes(b"?")
+    assert read_all(CsvFrontend(path=f"{tmp_path}/*.csv")) == [{"a": "a"}, {"a": "b"}]
+
+
+def test_what_a_compressed_file_may_become_is_bounded(tmp_path, read_all):
+    """Output beyond the cap ends the run, also one that a header alone would make."""
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(b"a\n" + b"1\n" * 2**21))
+    with pytest.raises(CompressedInputError, match="max_ratio=200"):
+        read_all(CsvFrontend(path=path))
+    assert len(read_all(CsvFrontend(path=path, max_ratio=1e6))) == 2**21
+    path.write_bytes(gzip.compress(b"a" * 2**22))
+    with pytest.raises(CompressedInputError, match="max_output=1000000 "):
+        CsvFrontend(path=path, max_output=1_000_000).setup()
+
+
+def test_compressed_standard_input_is_read(python):
+    """A pipe is decompressed as a file is."""
+    program = """
+from m3.connectors.csv import CsvFrontend
+frontend = CsvFrontend()
+frontend.setup()
+print(list(frontend.produce()))
+"""
+    process = python(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.communicate(gzip.compress(b"a\n1\n"))[0] == b"[{'a': '1'}]\n"

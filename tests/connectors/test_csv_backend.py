@@ -121,6 +121,16 @@ def test_without_state_the_file_appears_as_a_whole_or_not_at_all(tmp_path, write
     assert os.listdir(tmp_path) == ["table.csv"]
 
 
+def test_bytes_are_no_record(tmp_path):
+    """An item that is bytes has no fields, also where all of a batch are such."""
+    backend = CsvBackend(path=tmp_path / "table.csv")
+    backend.setup()
+    with pytest.raises(BatchError, match="a mapping can be written"):
+        backend.process_batch([b"1,2"])
+    backend.cleanup()
+    assert (tmp_path / "table.csv").read_bytes() == b""
+
+
 def test_append_adds_to_what_is_there(tmp_path, write_all):
     """The header stays the only one, its columns are kept, an unended line is ended first."""
     path = tmp_path / "table.csv"
@@ -236,6 +246,75 @@ def test_other_columns_are_refused(tmp_path):
     assert path.read_bytes() == b"a\n"
     with pytest.raises(StateError, match="columns"):
         begun(path, mark, columns=["b"])
+
+
+def test_what_is_no_mark_is_refused(tmp_path):
+    """Also the mark of another connector."""
+    for mark in (1, [3, "x"], {"columns": ["a"]}, {"columns": ["a"], "written": {}}):
+        with pytest.raises(StateError):
+            begun(tmp_path / "table.csv", mark)
+
+
+# -- a path with fields -----------------------------------------------------
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+ROWS = [{"day": "mon", "n": 1}, {"day": "tue", "n": 2}, {"day": "mon", "n": 3}, {"day": "../x"}]
+
+
+@pytest.mark.parametrize("columns", [None, ["day", "n"]])
+def test_each_file_has_a_header_and_all_the_same_columns(tmp_path, write_all, columns):
+    """Items go to the file that their fields name, which is below the root whatever they say."""
+    path = f"{tmp_path}/out/{{day}}/rows.csv"
+    write_all(CsvBackend(path=path, columns=columns), ROWS[:2], ROWS[2:])
+    assert contents(tmp_path / "out") == {
+        "%2E.%2Fx/rows.csv": "day,n\n../x,\n",
+        "mon/rows.csv": "day,n\nmon,1\nmon,3\n",
+        "tue/rows.csv": "day,n\ntue,2\n",
+    }
+
+
+def test_items_that_do_not_fit_into_files_fail_by_themselves(tmp_path):
+    """Also if they have not the fields of the path; such an item gives no columns."""
+    backend = CsvBackend(path=f"{tmp_path}/{{day}}.csv")
+    backend.setup()
+    with pytest.raises(BatchError) as caught:
+        backend.process_batch([{"z": 1}, 2, ROWS[0], {"day": "mon", "z": 1}])
+    assert sorted(caught.value.errors) == [0, 1, 3]
+    backend.cleanup()
+    assert contents(tmp_path) == {"mon.csv": "day,n\nmon,1\n"}
+
+
+def test_files_are_gone_on_with(tmp_path):
+    """Each file is cut back to the mark; the columns stay, and the header is not repeated."""
+    path = f"{tmp_path}/{{day}}.csv"
+    backend = begun(path, None)
+    backend.process_batch(ROWS[:1])
+    mark = backend.commit()
+    backend.process_batch(ROWS[1:3])
+    backend.failed = True
+    backend.cleanup()
+    backend = begun(path, mark)
+    assert contents(tmp_path)["mon.csv"] == "day,n\nmon,1\n"
+    backend.process_batch([{"n": 5, "day": "mon"}, {"n": 6, "day": "tue"}])
+    backend.commit()
+    backend.cleanup()
+    assert contents(tmp_path) == {"mon.csv": "day,n\nmon,1\nmon,5\n", "tue.csv": "day,n\ntue,6\n"}
+    with pytest.raises(StateError, match="columns"):
+        begun(path, mark, columns=["n", "day"])
+
+
+def test_fields_and_append_are_refused_together():
+    """What columns a file has would have to be looked for in each that is there."""
+    with pytest.raises(ConfigError, match="append"):
+        CsvBackend(path="out/{day}.csv", append=True)
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path, python):

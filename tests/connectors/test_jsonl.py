@@ -97,6 +97,14 @@ def test_an_item_that_json_cannot_express_is_refused(capfdbinary, write_all, ite
     assert capfdbinary.readouterr().out == b"1\n2\n"
 
 
+def test_bytes_are_no_document(capfdbinary, write_all):
+    """Also where all items of a batch are bytes, none of which is written as it is."""
+    with pytest.raises(BatchError) as caught:
+        write_all(JsonlBackend(), [b"{", b"2"])
+    assert sorted(caught.value.errors) == [0, 1]
+    assert capfdbinary.readouterr().out == b""
+
+
 def test_the_path_of_a_hyphen_is_standard_input_and_output(python):
     """By default documents come from standard input and go to standard output."""
     program = """

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from m3.connectors._parquet import writing
 from m3.connectors.parquet import ParquetBackend, ParquetFrontend, RowsPosition
 from m3.errors import BatchError, ConfigError, MalformedRecordError, StateError
+from m3.pipeline import Pipeline
 from m3.stages import Failure
 
 pa = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
@@ -360,16 +362,25 @@ def test_one_file_appears_at_the_end(tmp_path, write_all, read_all):
     assert names(tmp_path) == ["out.parquet"]
 
 
-def test_one_file_is_refused_where_state_is_kept(tmp_path):
-    """Nothing of one file is durable before its end, so no checkpoint could be made."""
-    backend = ParquetBackend(path=tmp_path / "out.parquet")
-    backend.setup()
-    with pytest.raises(ConfigError, match="name a directory"):
-        backend.resume(None)
-    assert backend.commit() is None
-    backend.failed = True
-    backend.cleanup()
-    assert names(tmp_path) == []
+def test_one_file_is_refused_where_state_is_kept(tmp_path, run_program):
+    """Nothing of one file is durable before its end: who explains, and who runs, says so."""
+    (tmp_path / "in.jsonl").write_text('{"a": 1}\n')
+    pipeline = (
+        *("--frontend", "jsonl", "--set", "frontend.path=in.jsonl", "--state", "state"),
+        *("--backend", "parquet", "--set", "backend.path=out.parquet"),
+    )
+    for command in ("explain", "run"):
+        done = run_program("m3", command, *pipeline)
+        assert done.returncode == 2, done.stderr
+        assert "'parquet' keeps what it got only when the run has ended well" in done.stderr
+        assert "effectively once" not in done.stdout + done.stderr
+    with pytest.raises(ConfigError, match="a directory of parts"):
+        (
+            Pipeline("jsonl", path=tmp_path / "in.jsonl", state=tmp_path / "state")
+            .backend("parquet", path=tmp_path / "out.parquet")
+            .run()
+        )
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_a_directory_with_parts_is_not_mixed_up(tmp_path, write_all, read_all):
@@ -386,7 +397,7 @@ def test_a_second_writer_is_refused(tmp_path):
     """Two runs cannot write parts into one directory at a time."""
     first = ParquetBackend(path=tmp_path / "out")
     first.setup()
-    with pytest.raises(ConfigError, match="another run"):
+    with pytest.raises(StateError, match="another run"):
         ParquetBackend(path=tmp_path / "out").setup()
     first.cleanup()
     second = ParquetBackend(path=tmp_path / "out")
@@ -404,12 +415,116 @@ def test_a_second_writer_is_refused(tmp_path):
         {"rows_per_file": 0},
         {"rows_per_group": 0},
         {"path": "x.parquet", "append": True},
+        {"path": "x/{a}.parquet"},
+        {"path": "x/{}"},
     ],
 )
 def test_impossible_options_are_refused(options):
     """What cannot work is an error when the stage is made."""
     with pytest.raises(ConfigError):
         ParquetBackend(**{"path": "x", **options})
+
+
+# -- a path with fields -----------------------------------------------------
+
+
+def places(folder):
+    """Return the ids of the rows of each part, by the part's path."""
+    return {
+        str(path.relative_to(folder)): pq.read_table(path, partitioning=None)
+        .column("id")
+        .to_pylist()
+        for path in sorted(folder.rglob("*.parquet"))
+    }
+
+
+def visits(*days):
+    return [{"id": number, "day": day} for number, day in enumerate(days)]
+
+
+def test_each_directory_has_its_parts(tmp_path, write_all, read_all):
+    """Items go where their fields say, below the root whatever they say; all are read again."""
+    backend = ParquetBackend(path=f"{tmp_path}/out/day={{day}}/", rows_per_file=2)
+    write_all(backend, visits("a", "b", "a", "a", "../../x", "b"))
+    assert places(tmp_path) == {
+        "out/day=a/part-00000.parquet": [0, 2],
+        "out/day=b/part-00001.parquet": [1, 5],
+        "out/day=a/part-00002.parquet": [3],
+        "out/day=%2E.%2F..%2Fx/part-00003.parquet": [4],
+    }
+    read = read_all(ParquetFrontend(path=tmp_path / "out"))
+    assert sorted(item["id"] for item in read) == [0, 1, 2, 3, 4, 5]
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == []
+
+
+def test_items_that_do_not_fit_into_directories_fail_by_themselves(tmp_path):
+    """One without the field, one that is no mapping, one that its directory's schema refuses."""
+    backend = ParquetBackend(path=f"{tmp_path}/{{day}}", schema={"id": "int64", "day": "string"})
+    backend.setup()
+    items = [{"id": 1}, 2, {"id": 3, "day": "a"}, {"id": "x", "day": "a"}, {"id": 4, "day": "b"}]
+    with pytest.raises(BatchError) as caught:
+        backend.process_batch(items)
+    assert sorted(caught.value.errors) == [0, 1, 3]
+    backend.cleanup()
+    assert places(tmp_path) == {"a/part-00000.parquet": [3], "b/part-00001.parquet": [4]}
+
+
+def test_no_symbolic_link_leads_parts_out_of_the_root(tmp_path, write_all):
+    """Neither to write there nor to remove what is there."""
+    outside, root = tmp_path / "outside", tmp_path / "out"
+    write_all(ParquetBackend(path=outside), rows(1))
+    root.mkdir()
+    (root / "a").symlink_to(outside)
+    before = (outside / "part-00000.parquet").read_bytes()
+    backend = ParquetBackend(path=f"{root}/{{day}}")
+    backend.setup()
+    backend.process_batch(visits("a"))
+    with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+        backend.commit()
+    backend.failed = True
+    backend.cleanup()
+    assert names(outside) == ["part-00000.parquet"]
+    assert (outside / "part-00000.parquet").read_bytes() == before
+
+
+def test_many_directories_are_written_with_few_files_open(tmp_path, monkeypatch, write_all):
+    """The part that was not used for longest ends, and another follows it; rows waiting too."""
+    monkeypatch.setattr(writing, "MOST_OPEN", 3)
+    monkeypatch.setattr(writing, "GROUP_SIZE", 200)
+    items = visits(*(f"{number % 10}" for number in range(100)))
+    batches = [items[start : start + 5] for start in range(0, 100, 5)]
+    write_all(ParquetBackend(path=f"{tmp_path}/{{day}}"), *batches)
+    found = places(tmp_path)
+    assert sorted(number for ids in found.values() for number in ids) == list(range(100))
+    assert len(found) > 10
+    for path, ids in found.items():
+        assert {str(number % 10) for number in ids} == {path.split("/")[0]}
+
+
+def test_parts_in_all_directories_are_gone_back_from(tmp_path):
+    """With state, what came behind the mark is removed wherever it is; a lost part is noticed."""
+    path = f"{tmp_path}/{{day}}"
+    backend = begun(path, None)
+    backend.process_batch(visits("a", "b"))
+    mark = backend.commit()
+    backend.process_batch(visits("b", "c"))
+    backend.commit()
+    backend.process_batch(visits("a"))
+    backend.failed = True
+    backend.cleanup()
+    assert len(places(tmp_path)) == 4
+    backend = begun(path, mark)
+    assert places(tmp_path) == {"a/part-00000.parquet": [0], "b/part-00001.parquet": [1]}
+    backend.process_batch([{"id": 7, "day": "c"}])
+    mark = backend.commit()
+    backend.cleanup()
+    assert places(tmp_path)["c/part-00002.parquet"] == [7]
+    (tmp_path / "b" / "part-00001.parquet").unlink()
+    with pytest.raises(StateError, match="part-00001"):
+        begun(path, mark)
+
+
+# -- what fails -------------------------------------------------------------
 
 
 def test_what_could_not_be_written_is_not_forgotten(tmp_path, python):

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from m3.connectors._sinks import STDOUT
+from m3.connectors._output.sinks import STDOUT
 from m3.connectors.count import CountBackend
 from m3.errors import PlanError, RecordTooLongError, StageError
 from m3.pipeline import Pipeline

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from m3.connectors._sinks import STDOUT
+from m3.connectors._output.sinks import STDOUT
 from m3.connectors.stdout import StdoutBackend
 from m3.errors import BatchError, ConfigError
 
