@@ -1,0 +1,1 @@
+"""The bus in memory: a ``broker`` has exchanges and ``queues``, a ``consumer`` receives."""

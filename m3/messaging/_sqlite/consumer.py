@@ -1,0 +1,199 @@
+"""A consumer of the bus in a file."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+
+from m3._parking import Bell
+from m3.errors import BusError
+from m3.messaging._sqlite import messages
+from m3.messaging._sqlite.clerk import Clerk
+from m3.messaging._sqlite.database import Database
+from m3.messaging._sqlite.messages import Tag
+from m3.messaging.bus import Consumer, Delivery, Queue
+
+__all__ = ("SqliteConsumer",)
+
+
+class SqliteConsumer(Consumer):
+    """Has its clerk look for messages when it is asked for one and has none."""
+
+    def __init__(
+        self,
+        clerk: Clerk,
+        queues: Iterable[Queue],
+        prefetch: int,
+        *,
+        forget: Callable[["SqliteConsumer"], object],
+    ) -> None:
+        self.queues = tuple(queues)
+        self._clerk = clerk
+        self._prefetch = prefetch
+        self._forget = forget
+        self._lock = threading.Lock()
+        self._bell = Bell()
+        self._ready: deque[Delivery] = deque()
+        self._unsettled: set[Tag] = set()
+        self._unwritten: set[Tag] = set()
+        self._is_hungry = self._is_unanswered = self._is_stopped = False
+        self._error: BusError | None = None
+        self._loss: BusError | None = None
+        clerk.admit(self)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more is received."""
+        return self._is_stopped
+
+    def receive(self, timeout: float | None = None) -> Delivery | None:
+        """See :meth:`Consumer.receive`."""
+        self._clerk.check_process()
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            delivery = self._next()
+            if delivery is not None or self._is_stopped:
+                return delivery
+            if not self._wait(deadline):
+                return self._next(is_last=True)
+
+    def _next(self, *, is_last: bool = False) -> Delivery | None:
+        """Return a message that is here, or let the clerk look for some."""
+        with self._lock:
+            if self._is_stopped:
+                return None
+            if self._loss is not None:
+                raise self._loss
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            if self._ready:
+                self._is_hungry = False
+                delivery = self._ready.popleft()
+                self._unsettled.add(delivery.tag)
+                return delivery
+            asks = not self._is_hungry and not is_last and len(self._unsettled) < self._prefetch
+            self._is_hungry = not is_last
+            self._is_unanswered = asks or self._is_unanswered
+        if asks:
+            self._clerk.look()
+        return None
+
+    def _wait(self, deadline: float | None) -> bool:
+        """Wait for something to have changed; return whether there is time left."""
+        if deadline is None or self._is_unanswered:
+            return self._bell.wait()
+        return self._bell.wait(max(deadline - monotonic(), 0.0))
+
+    # -- called by the clerk
+
+    def wants(self) -> int:
+        """Return how many messages it can take now; 0 if it does not wait for any."""
+        with self._lock:
+            if not self._is_hungry or self._is_stopped:
+                return 0
+            in_hand = len(self._unsettled) + len(self._unwritten) + len(self._ready)
+            return max(self._prefetch - in_hand, 0)
+
+    def feed(self, deliveries: list[Delivery]) -> None:
+        """Take what was found for it, perhaps nothing."""
+        with self._lock:
+            if not self._is_stopped:
+                self._ready += deliveries
+                deliveries, is_fed = [], bool(deliveries)
+                is_answer, self._is_unanswered = self._is_unanswered, False
+                if is_fed and len(self.queues) > 1:
+                    self.queues = (*self.queues[1:], self.queues[0])
+                if is_fed or is_answer:
+                    self._bell.ring()
+        self._give_back(deliveries)
+
+    def fail(self, error: BusError) -> None:
+        """Take note that nothing could be looked for."""
+        with self._lock:
+            self._error = error
+            self._is_hungry = self._is_unanswered = False
+            self._bell.ring()
+
+    def forget_all(self) -> None:
+        """Take note that the messages that it has were given to others."""
+        with self._lock:
+            self._ready.clear()
+
+    def lose(self, error: BusError) -> None:
+        """Take note that another one has its queue, and that it gets nothing any more."""
+        with self._lock:
+            self._loss = error
+            self._is_hungry = self._is_unanswered = False
+            self._bell.ring()
+
+    # -- settling
+
+    def ack(self, delivery: Delivery) -> None:
+        """See :meth:`Consumer.ack`."""
+        self._settle(delivery, messages.ack)
+
+    def requeue(self, delivery: Delivery, delay: float = 0.0) -> None:
+        """See :meth:`Consumer.requeue`."""
+        due = time.time() + delay if delay > 0 else None
+        self._settle(delivery, partial(messages.requeue, due=due))
+
+    def reject(self, delivery: Delivery) -> None:
+        """See :meth:`Consumer.reject`."""
+        self._settle(delivery, messages.reject)
+
+    def _settle(self, delivery: Delivery, how: Callable[[Database, Tag], bool]) -> None:
+        with self._lock:
+            is_late = delivery.tag not in self._unsettled
+            if not is_late:
+                self._unsettled.remove(delivery.tag)
+                self._unwritten.add(delivery.tag)
+            self.late += is_late
+            has_room = len(self._unsettled) + len(self._ready) == self._prefetch - 1
+            is_waiting = self._is_hungry
+        if is_late:
+            return
+        self._clerk.do_later(partial(self._write, how=how, tag=delivery.tag), self._count)
+        if has_room and is_waiting:
+            self._clerk.look()
+
+    def _write(self, database: Database, how: Callable[[Database, Tag], bool], tag: Tag) -> bool:
+        is_in_time = how(database, tag)
+        with self._lock:  # there is room for another one from here on, in this same transaction
+            self._unwritten.discard(tag)
+        return is_in_time
+
+    def _count(self, is_in_time: bool) -> None:
+        with self._lock:
+            self.late += not is_in_time
+
+    # -- the end
+
+    def stop(self) -> None:
+        """See :meth:`Consumer.stop`."""
+        with self._lock:
+            self._is_stopped = True
+            self._is_hungry = self._is_unanswered = False
+            ready = list(self._ready)
+            self._ready.clear()
+            self._bell.ring()
+        self._give_back(ready)
+
+    def close(self) -> None:
+        """See :meth:`Consumer.close`."""
+        self.stop()
+        with self._lock:
+            unsettled, self._unsettled = self._unsettled, set()
+        for tag in unsettled:
+            self._clerk.do_later(partial(messages.requeue, tag=tag), lambda _: None)
+        with suppress(BusError):  # it ends with its session at the latest
+            self._clerk.dismiss(self)
+        self._forget(self)
+
+    def _give_back(self, deliveries: list[Delivery]) -> None:
+        tags = [delivery.tag for delivery in deliveries]
+        if tags:
+            self._clerk.do_later(partial(messages.unclaim, tags=tags), lambda _: None)
