@@ -1,0 +1,109 @@
+"""
+Methods that are called with requests over HTTP.
+
+What receives and routes them is :mod:`m3.services._web`, and what answers them
+:mod:`m3.services._responses`; these are imported when a service with such methods starts,
+and need the extra ``http``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from m3.errors import MissingExtraError, RetryLater
+from m3.services.context import WorkerContext
+from m3.services.entrypoints import DecoratorDependency
+from m3.stages import Frontend
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+    from m3.services._web import HttpServer
+
+__all__ = ("Http", "http")
+
+
+class Http(DecoratorDependency):
+    """
+    A method that is called with requests over HTTP; use it as ``@http("GET", "/path/<int:x>")``.
+
+    It gets the request of werkzeug and the parts of the path, and returns text, a
+    pair of status and text, a triple of status, headers and text, or a response of
+    werkzeug.  What it raises is answered with 500, or 400 if it was expected; an
+    exception of :mod:`werkzeug.exceptions` is its own answer, and
+    :exc:`~m3.errors.RetryLater` is 503 with the time after which to try again.
+
+    The server listens at ``WEB_SERVER_ADDRESS`` of the configuration, 127.0.0.1:8000 if
+    there is none.  It answers 503 when twice as many requests wait as there are workers,
+    and while the service stops; and 413 to a body over ``http_max_body`` bytes, 16 MiB
+    if there is none, or to headers over 64 KiB.  A client has ``http_timeout`` seconds, 30 if
+    there is none, to send a request.
+
+    Args:
+        method: of HTTP, or several with commas between them.
+        url: the path, as a rule of werkzeug.
+        options: as of :class:`DecoratorDependency`.
+
+    Attributes:
+        server: what receives the requests.
+    """
+
+    server: "HttpServer"
+
+    def __init__(self, method: str, url: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.methods = tuple(name.strip().upper() for name in method.split(","))
+        self.url = url
+
+    @classmethod
+    def frontends(cls, entrypoints: Sequence[Self]) -> Iterator[tuple[str, Frontend[Any]]]:
+        """
+        Yield the one server for all methods of a service.
+
+        Raises:
+            MissingExtraError: the extra is not installed.
+        """
+        try:
+            from m3.services._web import HttpServer
+        except ImportError as error:
+            raise MissingExtraError("@http needs werkzeug and cheroot", extra="http") from error
+        server = HttpServer(entrypoints[0].srv_ctx, entrypoints)
+        for entrypoint in entrypoints:
+            entrypoint.server = server
+        yield "http", server
+
+    def trigger(self) -> Mapping[str, Any]:
+        """Return the methods and the path of the requests."""
+        return {"methods": list(self.methods), "path": self.url}
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port where its server listens, once it does."""
+        return self.server.address
+
+    def handle_result(self, worker_ctx: WorkerContext) -> None:
+        """Send the result."""
+        worker_ctx.origin.answer(self.response_from_result(worker_ctx.result))
+
+    def response_from_result(self, result: Any) -> "Response":
+        """
+        Return the answer with what the method returned; a subclass may make another one.
+
+        Raises:
+            TypeError: it is nothing that can be sent.
+        """
+        from m3.services._responses import of_result
+
+        return of_result(result)
+
+    def response_from_exception(self, error: Exception) -> "Response":
+        """Return the answer with what the method raised; a subclass may make another one."""
+        from m3.services._responses import of_error
+
+        return of_error(error, self.expected_exceptions)
+
+    def put_off(self, _: WorkerContext, error: RetryLater) -> None:
+        """Have the client come again, in place of the call."""
+        raise self.server.unavailable_for(error.seconds) from error
+
+
+http = Http.decorator

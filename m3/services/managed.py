@@ -1,0 +1,64 @@
+"""Threads that the extensions of a service begin, whose errors are errors of the service."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from m3._stacks import formatted, frames_of
+from m3.errors import AbandonedError
+from m3.services.errors import ServiceStateError
+
+__all__ = ("ManagedThreads",)
+
+logger = logging.getLogger("m3.services")
+
+PATIENCE = 5.0
+"""Seconds that a stop waits for them to end; then they are left behind."""
+
+
+class ManagedThreads:
+    """
+    Begins threads, and waits for them at the end.
+
+    One that has ended because the service, which stops, makes no more of its calls has
+    ended well.
+
+    Args:
+        fail: called with what a thread has raised.
+    """
+
+    def __init__(self, fail: Callable[[Exception], object]) -> None:
+        self._fail = fail
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._are_left = False
+
+    def spawn(self, function: Callable[[], object], name: str) -> threading.Thread:
+        """Call *function* in a thread of that name."""
+        thread = threading.Thread(target=self._run, args=(function,), name=name, daemon=True)
+        thread.start()
+        with self._lock:
+            self._threads = [*(each for each in self._threads if each.is_alive()), thread]
+        return thread
+
+    def leave(self) -> None:
+        """Do not wait for them at the end."""
+        self._are_left = True
+
+    def join(self) -> None:
+        """Wait for all to end; say where those are that do not."""
+        until = time.monotonic() + (0.0 if self._are_left else PATIENCE)
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                where = formatted(frames_of(thread))
+                logger.warning("thread %s does not end and is left behind:\n%s", thread.name, where)
+
+    def _run(self, function: Callable[[], object]) -> None:
+        try:
+            with suppress(ServiceStateError, AbandonedError):
+                function()
+        except Exception as error:
+            self._fail(error)

@@ -1,0 +1,179 @@
+"""Entrypoints that are called with the messages of a queue."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from m3.errors import AbandonedError, Reject, RetryLater
+from m3.messaging import Bus, Consumer, Delivery, Queue
+from m3.policies import Backoff, Retry
+from m3.services.context import WorkerContext
+from m3.services.entrypoints import DecoratorDependency
+from m3.services.errors import MalformedRequest, ServiceError
+from m3.services.wire import context_of, payload_of
+from m3.stages import Failure, Frontend, Item
+
+__all__ = ("REQUEUE", "PutOff", "QueueEntrypoint", "QueueFrontend", "Received")
+
+REQUEUE = Retry(attempts=10, backoff=Backoff(initial=0.5, maximum=60.0))
+"""How ``requeue_on_error=True`` tries again."""
+
+
+class Received:
+    """
+    Where a call came from: a message, of which only the queue is shown.
+
+    Attributes:
+        delivery: the message.
+    """
+
+    __slots__ = ("delivery",)
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+
+    def __repr__(self) -> str:
+        return f"<message in {self.delivery.queue!r}>"
+
+
+class QueueFrontend(Frontend[WorkerContext]):
+    """
+    Receives the messages of a queue, as many at a time as there are workers.
+
+    Attributes:
+        bus: where the queue is.
+    """
+
+    acks_anywhere = True
+    bus: Bus
+    _consumer: Consumer | None = None
+    _made: tuple[Delivery, Item | Failure] | None = None
+
+    @property
+    def consumer(self) -> Consumer:
+        """What receives the messages."""
+        assert self._consumer is not None
+        return self._consumer
+
+    def consume(self, queue: Queue, prefetch: int) -> None:
+        """Begin to receive from *queue*, which is declared."""
+        self._consumer = self.bus.consumer(queue, prefetch=prefetch)
+
+    def item(self, delivery: Delivery) -> Item | Failure:
+        """Return the call that a message makes, or why it makes none."""
+        raise NotImplementedError
+
+    def produce(self) -> Iterator[Item | Failure]:
+        """Yield the calls that the messages make, those that are not offered meanwhile."""
+        receive = self.consumer.receive
+        if self.offer is not None:
+            self.consumer.offer_to(partial(self._take, self.offer))
+        while (delivery := receive()) is not None:
+            made = self._made_of(delivery)
+            yield self.item(delivery) if made is None else made
+
+    def _take(self, offer: Callable[[Item], bool], delivery: Delivery) -> bool:
+        """Offer the call that a message makes."""
+        try:
+            made = self.item(delivery)
+        except Exception:  # it is made again, and fails where that is heard of
+            return False
+        if isinstance(made, Item) and offer(made):
+            return True
+        self._made = delivery, made
+        return False
+
+    def _made_of(self, delivery: Delivery) -> Item | Failure | None:
+        """Return what was made of a message, and offered in vain, if it was the last one."""
+        made, self._made = self._made, None
+        return made[1] if made is not None and made[0] is delivery else None
+
+    def stop(self) -> None:
+        """Receive no more."""
+        self.consumer.stop()
+
+    def ack(self, position: Received) -> None:
+        """Acknowledge the message of a call that is done."""
+        self.consumer.ack(position.delivery)
+
+    def cleanup(self) -> None:
+        """Give back what was received and not dealt with."""
+        if self._consumer is not None:
+            self._consumer.close()
+
+
+class PutOff(ServiceError):
+    """
+    A call failed because its method has raised :exc:`~m3.errors.RetryLater`; its message goes back.
+
+    Attributes:
+        seconds: for how long.
+    """
+
+    def __init__(self, cause: RetryLater) -> None:
+        self.seconds = cause.seconds
+        super().__init__(str(cause))
+
+
+class QueueEntrypoint(QueueFrontend, DecoratorDependency):
+    """
+    An entrypoint that is called with the payload of each message.
+
+    A call that fails is tried again if *requeue_on_error* says so, with its message
+    back in the queue meanwhile; after the last attempt, or otherwise at once, the
+    message is rejected: it goes to the dead letters of its queue, if that has any.
+    A method that raises :exc:`~m3.errors.RetryLater` has its message back in the queue for
+    that time, up to as many attempts, whatever *requeue_on_error* says of other errors.
+
+    Args:
+        requeue_on_error: whether and how a call that has failed is tried again; a
+            :class:`~m3.policies.Retry`, or True for ten attempts.
+        options: as of :class:`DecoratorDependency`.
+    """
+
+    def __init__(self, *, requeue_on_error: bool | Retry = False, **options: Any) -> None:
+        super().__init__(**options)
+        is_retry = isinstance(requeue_on_error, Retry)
+        default = REQUEUE if requeue_on_error else Retry(attempts=1)
+        self.retry: Retry = requeue_on_error if is_retry else default  # type: ignore[assignment]
+        self._most_if_asked = (self.retry if requeue_on_error else REQUEUE).attempts
+
+    def queue(self) -> Queue:
+        """Return the queue that it receives from."""
+        raise NotImplementedError
+
+    def setup(self) -> None:
+        """Begin to receive."""
+        self.consume(self.queue(), self.srv_ctx.max_workers)
+
+    def item(self, delivery: Delivery) -> Item | Failure:
+        """Return the call of the method with the payload."""
+        try:
+            payload = payload_of(delivery.message)
+        except MalformedRequest as error:
+            return Failure(error, position=Received(delivery))
+        context = context_of(delivery.message)
+        call = WorkerContext(self.srv_ctx, self, (payload,), None, context, origin=delivery)
+        return Item(call, Received(delivery))
+
+    def put_off(self, _: WorkerContext, error: RetryLater) -> None:
+        """Have the message back in the queue meanwhile."""
+        raise PutOff(error) from error
+
+    def nack(self, position: Received, error: Exception) -> None:
+        """Give the message back to be tried again, or reject it."""
+        delivery = position.delivery
+        if isinstance(error, AbandonedError):
+            self.consumer.requeue(delivery)
+        elif (seconds := self._delay(error, delivery.attempts)) is None:
+            self.consumer.reject(delivery)
+        else:
+            self.consumer.requeue(delivery, seconds)
+
+    def _delay(self, error: Exception, attempts: int) -> float | None:
+        """Return after how many seconds to try again; None if that is of no use."""
+        if isinstance(error, PutOff):
+            return error.seconds if attempts < self._most_if_asked else None
+        is_bad = isinstance(error, (Reject, MalformedRequest))
+        is_worth_it = attempts < self.retry.attempts and isinstance(error, self.retry.on)
+        return self.retry.backoff.delay_after(attempts) if is_worth_it and not is_bad else None

@@ -1,0 +1,156 @@
+"""Publishing to exchanges, and consuming from queues."""
+
+import threading
+
+import pytest
+
+from m3 import Backoff, Retry
+from m3.errors import ConfigError, UndeliverableError
+from m3.messaging import Exchange, Message, Queue
+from m3.services import Publisher, UnserializableValueError, consume, rpc
+from m3.testing import entrypoint_hook
+
+LETTERS = Exchange("letters", type="topic")
+INBOX = Queue("inbox", LETTERS, "in.*", dead_letter="undelivered")
+
+
+class Office:
+    name = "office"
+    publish = Publisher(exchange=LETTERS)
+    to_inbox = Publisher(queue=Queue("inbox", LETTERS, "in.here", dead_letter="undelivered"))
+    straight = Publisher(queue=Queue("straight"))
+    surely = Publisher(LETTERS, mandatory=True)
+
+    @rpc
+    def send(self, how, payload, **options):
+        getattr(self, how)(payload, **options)
+
+
+@pytest.fixture
+def send(serve):
+    """Return a function that has the office send something."""
+    container = serve(Office).containers[0]
+    with entrypoint_hook(container, "send") as send:
+        yield send
+
+
+def received(bus, queue):
+    """Return the next message of a queue."""
+    with bus.consumer(queue) as consumer:
+        delivery = consumer.receive(20)
+        consumer.ack(delivery)
+    return delivery.message
+
+
+def test_to_an_exchange(send, bus):
+    """The routing key says which queue gets a payload."""
+    bus.declare(INBOX)
+    send("publish", {"dear": "you"}, routing_key="in.box")
+    send("publish", "nobody reads this", routing_key="out.box")
+    assert received(bus, INBOX).body == b'{"dear":"you"}'
+
+
+def test_to_a_queue(send, bus):
+    """With a queue, its routing key is the one; without an exchange, its name."""
+    send("to_inbox", 1)
+    send("straight", 2)
+    assert received(bus, Queue("straight")).body == b"2"
+    inbox = Queue("inbox", LETTERS, "in.here", dead_letter="undelivered")
+    assert received(bus, inbox).body == b"1"
+
+
+def test_options_of_a_message(send, bus):
+    """What the publisher does not say, a call may."""
+    bus.declare(INBOX)
+    send("publish", 1, routing_key="in.x", headers={"from": "me"}, priority=3, expiration=60)
+    message = received(bus, INBOX)
+    assert message.headers["from"] == "me"
+    assert (message.priority, message.expiration) == (3, 60)
+
+
+def test_options_of_one_publisher_are_its_own(send, bus):
+    """nameko's leak from one publisher to the other."""
+    with pytest.raises(UndeliverableError):
+        send("surely", 1, routing_key="out.box")
+    send("publish", 1, routing_key="out.box")
+
+
+def test_mistakes_are_told(send):
+    """Options that there are not, and payloads that cannot be sent."""
+    with pytest.raises(ConfigError, match="'colour'"):
+        Publisher(LETTERS, colour="red")
+    with pytest.raises(ConfigError, match="'colour'"):
+        send("publish", 1, colour="red")
+    with pytest.raises(UnserializableValueError):
+        send("publish", {1, 2})
+
+
+def consumer_of(queue, handle, **options):
+    """Return a service that consumes from a queue."""
+
+    class Reader:
+        name = "reader"
+
+        @consume(queue, **options)
+        def read(self, payload):
+            handle(payload)
+
+    return Reader
+
+
+def test_a_message_is_consumed_and_gone(serve, bus):
+    """The method gets the payload; what it has returned for is acknowledged."""
+    seen, done = [], threading.Semaphore(0)
+
+    def handle(payload):
+        seen.append(payload)
+        done.release()
+
+    runner = serve(consumer_of(INBOX, handle))
+    for body in (b'"a"', b"[1, null]"):
+        bus.publish(Message(body=body), exchange="letters", routing_key="in.x")
+    for _ in range(2):
+        assert done.acquire(timeout=20)
+    report = runner.containers[0].stop()
+    assert sorted(seen, key=str) == [[1, None], "a"]
+    assert (report.delivered, report.failed) == (2, 0)
+    with bus.consumer(INBOX) as consumer:
+        assert consumer.receive(0) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [({}, 1), ({"requeue_on_error": Retry(3, Backoff(initial=0))}, 3)],
+)
+def test_a_message_that_cannot_be_handled(serve, bus, options, calls):
+    """It goes to the dead letters of its queue, after as many calls as it is worth."""
+    seen = []
+
+    def handle(payload):
+        seen.append(payload)
+        raise ValueError(payload)
+
+    serve(consumer_of(INBOX, handle, **options))
+    bus.publish(Message(body=b'"bad"'), exchange="letters", routing_key="in.x")
+    assert received(bus, Queue("undelivered")).body == b'"bad"'
+    assert seen == ["bad"] * calls
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(body=b"\x80\x04\x95", content_type="application/x-python-serialize"),
+        Message(body=b"\x00" * 1000, headers={"compression": "application/x-gzip"}),
+        Message(body=b"{"),
+    ],
+    ids=["pickle", "damaged", "not json"],
+)
+def test_bodies_that_are_not_read(serve, bus, message):
+    """They are dead letters, and the consumer lives."""
+    done = threading.Event()
+    runner = serve(consumer_of(INBOX, lambda payload: done.set()))
+    bus.publish(message, exchange="letters", routing_key="in.x")
+    bus.publish(Message(body=b"1"), exchange="letters", routing_key="in.x")
+    assert received(bus, Queue("undelivered")).body == message.body
+    assert done.wait(20)
+    assert runner.containers[0].report().state == "running"
