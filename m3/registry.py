@@ -15,11 +15,12 @@ finds modules, no place is added to that.
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from m3._messages import closest, did_you_mean
 from m3._shown import safe
 from m3.errors import ConfigError, UnknownNameError
 from m3.errors import describe as describe_error
@@ -46,28 +47,41 @@ Kind = Literal["frontend", "transport", "backend"]
 
 BUILTIN: Mapping[Kind, Mapping[str, str]] = {
     "frontend": {
+        "amqp": "m3.connectors.amqp:AmqpFrontend",
         "csv": "m3.connectors.csv:CsvFrontend",
+        "events": "m3.services.stages:EventsFrontend",
         "file": "m3.connectors.file:FileFrontend",
         "jsonl": "m3.connectors.jsonl:JsonlFrontend",
         "parquet": "m3.connectors.parquet:ParquetFrontend",
+        "s3": "m3.connectors.s3:S3Frontend",
         "sql": "m3.connectors.sql:SqlFrontend",
         "sqlite": "m3.connectors.sqlite:SqliteFrontend",
+        "sqs": "m3.connectors.sqs:SqsFrontend",
         "stdin": "m3.connectors.stdin:StdinFrontend",
+        "submit": "m3.services.submit:SubmitFrontend",
     },
     "transport": {
         "count": "m3.connectors.count:CountTransport",
         "log": "m3.connectors.log:LogTransport",
+        "rpc": "m3.services.stages:RpcTransport",
     },
     "backend": {
+        "amqp": "m3.connectors.amqp:AmqpBackend",
         "count": "m3.connectors.count:CountBackend",
         "csv": "m3.connectors.csv:CsvBackend",
+        "dynamodb": "m3.connectors.dynamodb:DynamodbBackend",
+        "events": "m3.services.stages:EventsBackend",
         "file": "m3.connectors.file:FileBackend",
         "jsonl": "m3.connectors.jsonl:JsonlBackend",
+        "kinesis": "m3.connectors.kinesis:KinesisBackend",
         "log": "m3.connectors.log:LogBackend",
         "null": "m3.connectors.null:NullBackend",
         "parquet": "m3.connectors.parquet:ParquetBackend",
+        "s3": "m3.connectors.s3:S3Backend",
+        "sns": "m3.connectors.sns:SnsBackend",
         "sql": "m3.connectors.sql:SqlBackend",
         "sqlite": "m3.connectors.sqlite:SqliteBackend",
+        "sqs": "m3.connectors.sqs:SqsBackend",
         "stdout": "m3.connectors.stdout:StdoutBackend",
     },
 }
@@ -293,7 +307,7 @@ def load(path: str) -> Any:
         module_name, _, names = path.rpartition(".")
     parts = module_name.split(".") + names.split(".")
     if not all(part.isidentifier() for part in parts):
-        raise ConfigError(f"{path!r} is not the path of a stage: write pkg.mod:Name")
+        raise ConfigError(f"{path!r} is not a path: write pkg.mod:Name")
     return reduce(attribute, names.split("."), import_module(module_name))
 
 
@@ -307,13 +321,6 @@ def import_module(name: str) -> Any:
         raise raised_on_import(name, error) from error
     except (Exception, SystemExit) as error:
         raise raised_on_import(name, error) from error
-
-
-def closest(name: str, known: Iterable[str]) -> list[str]:
-    """Return those of *known* that look like *name*, best first."""
-    from difflib import get_close_matches
-
-    return get_close_matches(name, list(known))
 
 
 def module_not_found(name: str, error: ModuleNotFoundError) -> str:
@@ -347,11 +354,6 @@ def attribute(owner: Any, name: str) -> Any:
             name=name,
             near=tuple(near),
         ) from error
-
-
-def did_you_mean(near: Sequence[str]) -> str:
-    """Return the question that names what is near, if anything is."""
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 # -- options ----------------------------------------------------------------

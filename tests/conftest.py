@@ -9,6 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+pytest_plugins = [
+    "aws_server",
+    "aws_stages",
+    "fault_proxy",
+    "pytester",
+    "rabbit_node",
+    "rabbitmq",
+    "tcp_proxy",
+]
+
+settings.register_profile("m3", deadline=None)  # a busy machine is no failure
+settings.load_profile("m3")
 
 
 def pytest_configure():

@@ -19,6 +19,7 @@ import pytest
 
 import m3
 import m3.errors
+import m3.services
 from m3.registry import BUILTIN
 
 ROOT = Path(__file__).parent.parent
@@ -54,8 +55,12 @@ def all_commands(group: click.Command, name: str = "m3") -> Iterator[tuple[str, 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_code_in_the_documentation_runs(page, run_program, tmp_path):
+def test_code_in_the_documentation_runs(page, run_program, tmp_path, request, monkeypatch):
     """A reader who copies a block gets what the page says."""
+    if "from m3.aws" in page.read_text("utf-8"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("aws"))
+    if page.name == "rabbitmq.md":
+        request.getfixturevalue("rabbitmq")
     done = None
     for note, language, text in blocks(page):
         if note.startswith("not run here: "):
@@ -75,6 +80,12 @@ def test_every_public_name_is_documented():
     text = documentation()
     names = (*m3.__all__, *m3.errors.__all__)
     assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_name_of_services_is_documented():
+    """Every name of m3.services appears in the documentation."""
+    text = documentation()
+    assert [name for name in m3.services.__all__ if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_every_ready_made_stage_is_documented():

@@ -1,5 +1,6 @@
 """Each program in ``examples/`` does what its docstring says."""
 
+import gzip
 import hashlib
 import json
 import sys
@@ -83,3 +84,47 @@ def test_embedded(example):
 def test_async_stage(example):
     """Answers that come together stay in order."""
     assert example("async_stage.py").stdout.startswith("300 answers in ")
+
+
+def test_backend_pool(example, tmp_path):
+    """The same pipeline writes to the storage that was chosen, which is closed in the end."""
+    assert example("backend_pool.py", "memory").stdout == "memory: 26 texts are forgotten\n"
+    assert example("backend_pool.py", "folder", "out").stdout == "folder: 26 files are in it\n"
+    assert (tmp_path / "out" / "z").read_text() == "z"
+
+
+def test_services(example):
+    """Orders are placed, the stock is filled up, and a remote error is told."""
+    assert example("services.py").stdout.splitlines() == [
+        "nut sold, 3 left",
+        "nut sold, 2 left",
+        "nut sold, 11 left",
+        "RemoteError LookupError no bolt left",
+    ]
+
+
+def test_copy_to_region(example, aws, monkeypatch):
+    """All objects are at the other end, compressed."""
+    import boto3
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws)
+    client = boto3.Session().client("s3", "us-east-1")
+    for bucket in ("here", "there"):
+        client.create_bucket(Bucket=bucket)
+    for number in range(20):
+        client.put_object(Bucket="here", Key=f"{number}", Body=b"letter %d" % number)
+    assert example("copy_to_region.py", "here", "there").stdout == "20 objects copied\n"
+    copied = client.get_object(Bucket="there", Key="7.gz")["Body"].read()
+    client.close()
+    assert gzip.decompress(copied) == b"letter 7"
+
+
+def test_components(example):
+    """Everything comes up in order, serves, and goes down in order."""
+    assert example("components.py").stdout.splitlines() == [
+        "25 orders are stored",
+        "Queue needed nothing; it is stopped",
+        "Database needed nothing; it is stopped",
+        "Worker needed Database, Queue; it is stopped",
+        "Shop needed Queue, Worker; it is stopped",
+    ]

@@ -30,6 +30,23 @@ NEEDED_TO_BUILD = {
     "constraints/cp313t.txt",
 }
 
+HELLO = """
+from m3.services import rpc
+
+
+class Hello:
+    name = "hello"
+
+    @rpc
+    def greet(self, name):
+        return f"hello, {name}"
+
+
+def test_hello(container_factory, m3_rpc):
+    container_factory(Hello).start()
+    assert m3_rpc.hello.greet("you") == "hello, you"
+"""
+
 
 def checked(*command, **options) -> str:
     """Run a command that has to succeed; return what it printed."""
@@ -77,13 +94,17 @@ def test_sdist_has_what_a_build_needs(unpacked):
 @pytest.mark.packaging
 @pytest.mark.timeout(600)
 def test_sdist_installs_in_a_clean_environment(sdist, tmp_path):
-    """The command and the library work from a source distribution, outside of any checkout."""
+    """The command, the library and its plugin of pytest work outside of any checkout."""
     scripts = environment(tmp_path / "env")
     checked(scripts / "pip", "install", "--quiet", sdist, cwd=tmp_path)
     lines = checked(scripts / "m3", "run", "--frontend", "stdin", input="a\nb\n", cwd=tmp_path)
     assert lines == "a\nb\n"
     program = "import m3; print(m3.Pipeline([1, 2]).backend(lambda item: None).run().delivered)"
     assert checked(scripts / "python", "-I", "-c", program, cwd=tmp_path) == "2\n"
+    checked(scripts / "pip", "install", "--quiet", "pytest", cwd=tmp_path)
+    (tmp_path / "test_hello.py").write_text(HELLO)
+    done = checked(scripts / "python", "-I", "-m", "pytest", "-W", "error", cwd=tmp_path)
+    assert "1 passed" in done
 
 
 @pytest.mark.packaging

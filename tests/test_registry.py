@@ -1,6 +1,7 @@
 """The registry: a name or a path gives its object, or an error that helps."""
 
 import logging
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, PathDistribution
@@ -81,30 +82,35 @@ def with_entries(*distributions, table=None):
 
 # -- names ------------------------------------------------------------------
 
+OF_SERVICES = {"events": "stages", "rpc": "stages", "submit": "submit"}
+"""The modules of the ready-made stages that are no connectors."""
+
 
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind, names in BUILTIN.items() for name in names]
 )
 def test_every_ready_made_name_is_a_stage_of_its_kind(kind, name):
-    """Each line of the table can be loaded, and its module is named as the stage is."""
+    """Each line of the table can be loaded, and the module of a connector is named as it is."""
     target = registry.resolve(kind, name)
     assert issubclass(target, BASES[kind])
-    assert target.__module__ == f"m3.connectors.{name}"
+    module = f"services.{OF_SERVICES[name]}" if name in OF_SERVICES else f"connectors.{name}"
+    assert target.__module__ == f"m3.{module}"
 
 
 def test_every_connector_is_registered():
     """Each public module of the connectors has its line in the table."""
     files = {path.stem for path in (ROOT / "m3" / "connectors").glob("[a-z]*.py")}
-    assert {name for names in BUILTIN.values() for name in names} == files
+    assert {name for names in BUILTIN.values() for name in names} == files | {*OF_SERVICES}
 
 
 def test_the_table_in_the_documentation_is_right():
     """The overview of the connectors says which kinds each of them is."""
-    table = connectors.__doc__.split("=======\n")[2]
+    _, divider, _, _, table, *_ = re.split(r"^(===.*===)$", connectors.__doc__, flags=re.MULTILINE)
+    columns = [match.span() for match in re.finditer("=+", divider)]
     described = {}
-    for row in table.splitlines()[:-1]:
-        cells = row[:9].strip(" `"), row[11:19], row[21:30], row[32:]
-        described[cells[0]] = [cell.strip() == "yes" for cell in cells[1:]]
+    for row in table.strip().splitlines():
+        name, *cells = (row[start:end].strip(" `") for start, end in columns)
+        described[name] = [cell == "yes" for cell in cells]
     kinds = ("frontend", "transport", "backend")
     names = sorted({name for registered in BUILTIN.values() for name in registered})
     assert described == {name: [name in BUILTIN[kind] for kind in kinds] for name in names}

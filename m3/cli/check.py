@@ -2,7 +2,7 @@
 
 import click
 
-from m3.cli.options import configuration_from, search_in
+from m3.cli.options import planned
 
 __all__ = ("check",)
 
@@ -17,11 +17,7 @@ def check(file: str, app_dir: str | None) -> None:
     All mistakes are shown at once, each with its line or key.  Stages are imported, and
     nothing of them is called.
     """
-    configuration = configuration_from(file, {"app_dir": app_dir})
-    for warning in configuration.warnings:
-        click.echo(f"m3: warning: {warning}", err=True)
-    search_in(configuration.app_dir)
-    plan = configuration.plan()
+    _, plan = planned(file, {"app_dir": app_dir})
     counts = {
         "frontend": len(plan.frontends),
         "transport": len(plan.transports),

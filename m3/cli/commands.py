@@ -6,10 +6,14 @@ from m3.cli.bench import bench
 from m3.cli.check import check
 from m3.cli.completion import completion
 from m3.cli.dlq import dlq
+from m3.cli.doctor import doctor
 from m3.cli.explain import explain
 from m3.cli.group import Commands
 from m3.cli.listing import listing
 from m3.cli.run import run
+from m3.cli.serve import serve
+from m3.cli.services import services
+from m3.cli.shell import shell
 from m3.cli.state import state
 from m3.cli.version import print_version
 
@@ -39,5 +43,9 @@ def commands() -> None:
     """
 
 
-for command in (run, check, explain, listing, state, dlq, bench, completion):
+for command in (
+    *(run, check, explain, doctor, listing),
+    *(serve, services, shell),
+    *(state, dlq, bench, completion),
+):
     commands.add_command(command)

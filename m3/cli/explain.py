@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from m3._shown import safe
-from m3.cli.options import configuration_from, pipeline_options, search_in
+from m3.cli.options import pipeline_options, planned
 
 if TYPE_CHECKING:
     from m3.config import Configuration, Effective
-    from m3.engine.plan import Plan
+    from m3.engine.plan import Plan, StageSpec
 
 __all__ = ("explain",)
 
@@ -24,11 +24,7 @@ def explain(file: str | None, **parameters: Any) -> None:
     Each effective option stands with where it was given.  Of a ${VAR}, its name is shown
     and not its value.
     """
-    configuration = configuration_from(file, parameters)
-    for warning in configuration.warnings:
-        click.echo(f"m3: warning: {warning}", err=True)
-    search_in(configuration.app_dir)
-    plan = configuration.plan()
+    configuration, plan = planned(file, parameters)
     click.echo(safe("\n".join(described(configuration, plan))))
 
 
@@ -41,9 +37,37 @@ def described(configuration: "Configuration", plan: "Plan") -> Iterator[str]:
         number = numbers[spec.kind] = numbers.get(spec.kind, 0) + 1
         yield ""
         yield f"{spec.kind}.{number}  {spec.name}  ({use})"
-        yield from _table(options)
+        yield from _table([*options, *_asked_for(spec)])
     yield ""
+    yield from _resources(configuration, plan)
     yield from _delivery(plan)
+
+
+def _resources(configuration: "Configuration", plan: "Plan") -> Iterator[str]:
+    """Iterate over the lines that tell what the stages are given, if they ask for anything."""
+    from m3.engine.resources import conductor_of
+
+    for name, kind, options in configuration.resource_options():
+        yield f"resource  {name}  ({kind})"
+        yield from _table(options)
+        yield ""
+    if pools := [*configuration.pools()]:
+        yield "pools"
+        yield from _table(pools)
+        yield ""
+    if drawn := conductor_of(plan).graph().text(states=False):
+        yield "resources, each below what needs it"
+        yield from (f"  {line}" for line in drawn.splitlines())
+        yield ""
+
+
+def _asked_for(spec: "StageSpec") -> "Iterator[Effective]":
+    """Iterate over the resources that a stage asks for, as if they were options."""
+    from m3.config import Effective, Origin
+    from m3.engine.resources import components_of
+
+    for name, kind in components_of(spec):
+        yield Effective(name, kind.__qualname__, Origin("default", "resource"))
 
 
 def _delivery(plan: "Plan") -> Iterator[str]:
@@ -56,6 +80,21 @@ def _delivery(plan: "Plan") -> Iterator[str]:
     words = max(len(level.level) for level in found)
     for level in found:
         yield f"  {level.stage:<{names}}  {in_words(level.level):<{words}}  {level.reason}"
+    if plan.crash_guard is not None:
+        yield from _crashes(plan)
+
+
+def _crashes(plan: "Plan") -> Iterator[str]:
+    """Iterate over the lines that tell how often the process has died at the last checkpoint."""
+    from m3.engine.crash_guard import crashes_in
+    from m3.engine.state import look_at
+    from m3.errors import StateError
+
+    try:
+        deaths = crashes_in(look_at(plan.state or "")).deaths
+    except StateError:  # there is none yet; what is wrong with it, the run tells
+        deaths = 0
+    yield f"crash guard: careful after {plan.crash_guard} deaths at the same mark; so far {deaths}"
 
 
 def _table(options: "Iterable[Effective]") -> Iterator[str]:

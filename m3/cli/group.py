@@ -8,7 +8,7 @@ import click
 
 from m3._shown import safe
 from m3.cli.endings import abandon_stdout, flush_stdout
-from m3.errors import ConfigError, StateError
+from m3.errors import ConfigError, MissingExtraError, StateError
 
 __all__ = ("Commands",)
 
@@ -46,7 +46,7 @@ def _ends_well() -> Iterator[None]:
             yield
         finally:
             flush_stdout()
-    except (ConfigError, StateError) as error:
+    except (ConfigError, MissingExtraError, StateError) as error:
         raise Mistake(str(error)) from error
     except BrokenPipeError:
         raise click.exceptions.Exit(abandon_stdout()) from None

@@ -3,11 +3,12 @@
 import traceback
 from collections.abc import Iterator
 
-from m3.connectors._sinks import STDOUT
-from m3.engine.tracebacks import keep_foreign_frames
-from m3.errors import HungWorkerError, M3Error, StageError, StateError, describe
+from m3._shown import safe
+from m3.connectors._output.sinks import STDOUT
+from m3.engine.tracebacks import keep_callers_frames, keep_foreign_frames
+from m3.errors import ComponentError, HungWorkerError, M3Error, StageError, StateError, describe
 
-__all__ = ("is_about_state", "is_closed_pipe", "leaves", "told")
+__all__ = ("is_about_state", "is_closed_pipe", "leaves", "told", "told_by_python")
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -56,5 +57,19 @@ def told(error: BaseException, *, verbosity: int) -> str:
     return message + "\n" + "".join(formatted.format()).rstrip("\n")
 
 
+def told_by_python(error: BaseException) -> str:
+    """
+    Return the traceback of *error* as Python writes it, for code that a user runs.
+
+    It is without what happened in m3, without an error of m3 that was the cause of another
+    one, which says it all, and without secrets and control characters.
+    """
+    formatted = traceback.TracebackException.from_exception(error)
+    keep_callers_frames(formatted)
+    if isinstance(error, M3Error) and isinstance(error.__cause__, M3Error):
+        formatted.__cause__ = None
+    return safe("".join(formatted.format()).rstrip("\n"))
+
+
 def _cause(error: BaseException) -> BaseException:
-    return error.error if isinstance(error, StageError) else error
+    return error.error if isinstance(error, (StageError, ComponentError)) else error

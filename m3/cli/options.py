@@ -1,4 +1,4 @@
-"""The options that describe a pipeline, shared by the commands."""
+"""The options that describe a pipeline, or services, shared by the commands."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,8 +9,17 @@ from m3.cli.completion import registered_names
 
 if TYPE_CHECKING:
     from m3.config import Configuration
+    from m3.engine.plan import Plan
 
-__all__ = ("configuration_from", "pipeline_options", "search_in")
+__all__ = (
+    "broker_option",
+    "config_option",
+    "configuration_from",
+    "pipeline_options",
+    "planned",
+    "search_in",
+    "services_dir_option",
+)
 
 OPTIONS = (
     click.argument("file", required=False, type=click.Path()),
@@ -71,6 +80,13 @@ OPTIONS = (
         "*.jsonl, else SQLite.  [default: dead-letters.db in the folder of --state]",
     ),
     click.option(
+        "--crash-guard",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="When N runs in a row have died at the same checkpoint of --state, look for the item "
+        "that kills them, and make it a dead letter.",
+    ),
+    click.option(
         "--log-format",
         type=click.Choice(["text", "json"]),
         help="How stderr is written.  [default: text]",
@@ -80,8 +96,31 @@ OPTIONS = (
         default=None,
         help="Show progress on stderr.  [default: on a terminal, with rich installed]",
     ),
+    click.option(
+        "--health",
+        metavar="[HOST:]PORT",
+        help="Answer probes here while it runs, at /livez and /readyz.  [default host: 127.0.0.1]",
+    ),
     click.option("--report", metavar="FILE", help="Write a report of the run, as JSON."),
 )
+
+
+def broker_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give *command* the option that names the bus."""
+    text = "The bus: memory://, sqlite:///PATH or amqp://HOST."
+    return click.option("--broker", metavar="URL", help=text)(command)
+
+
+def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give *command* the option that names the configuration of services."""
+    text = "TOML for the containers."
+    return click.option("--config", type=click.Path(), metavar="FILE", help=text)(command)
+
+
+def services_dir_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give *command* the option that says where else services are imported from."""
+    text = "Import services from this folder, too."
+    return click.option("--app-dir", metavar="DIR", help=text)(command)
 
 
 def pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,6 +143,20 @@ def configuration_from(file: str | None, parameters: dict[str, Any]) -> "Configu
     from m3.config import Flags, read
 
     return read(Path(file) if file else None, Flags(**parameters), os.environ)
+
+
+def planned(file: str | None, parameters: dict[str, Any]) -> "tuple[Configuration, Plan]":
+    """
+    Return what a command describes, and its plan; warnings are shown.
+
+    Raises:
+        ConfigError: with all mistakes, one in each line.
+    """
+    configuration = configuration_from(file, parameters)
+    for warning in configuration.warnings:
+        click.echo(f"m3: warning: {warning}", err=True)
+    search_in(configuration.app_dir)
+    return configuration, configuration.plan()
 
 
 def search_in(folder: str | None) -> None:

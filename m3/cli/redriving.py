@@ -83,7 +83,7 @@ def _supervised(
     engine: Engine, *, console: Console, progress: bool | None, verbosity: int
 ) -> Outcome:
     with with_progress(engine, progress, verbosity):
-        return Supervisor(engine, console).run()
+        return Supervisor(engine, console, stop_timeout=engine.plan.stop_timeout).run()
 
 
 def _told(console: Console, outcome: Redriven, ending: Outcome, verbosity: int) -> int:

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from m3.cli.announcing import Announcer
 from m3.cli.console import Console
 from m3.cli.endings import (
     ExitCode,
@@ -22,11 +24,14 @@ from m3.cli.supervisor import Outcome, Supervisor
 from m3.config import Configuration
 from m3.engine import Engine
 from m3.engine.delivery import Level, is_limited, level_line, levels, lowest
+from m3.engine.health import Examiner, Health
+from m3.engine.letterbox import place_of
 from m3.engine.plan import Plan
 from m3.engine.report import Report
 from m3.engine.validation import final_verdict
 from m3.errors import ConfigError, StateError
 from m3.observe import logs, progress
+from m3.observe.systemd import ServiceManager
 
 __all__ = ("run_pipeline", "with_progress")
 
@@ -45,26 +50,31 @@ def run_pipeline(configuration: Configuration, *, from_start: bool = False, verb
     Returns:
         the exit code.
     """
+    manager = ServiceManager()
     options = configuration.options
     logs.configure(log_format=options.log_format, verbosity=verbosity)
     console = Console(quiet=verbosity < 0, log_format=options.log_format)
     for warning in configuration.warnings:
         console.warn(warning)
-    try:
-        search_in(configuration.app_dir)
-        plan = configuration.plan()
-        level = lowest(levels(plan))
-        report_file = _opened(options.report)
-        if from_start:
-            _forget(options.state)
-        engine = Engine(plan)
-    except (ConfigError, StateError) as error:
-        for line in str(error).splitlines():
-            console.error(line)
-        return ExitCode.MISTAKE
-    console.say(level_line(level), **_about(level))
-    with with_progress(engine, options.progress, verbosity):
-        outcome = Supervisor(engine, console).run()
+    with contextlib.ExitStack() as around:
+        try:
+            search_in(configuration.app_dir)
+            plan = configuration.plan()
+            level = lowest(levels(plan))
+            report_file = _opened(options.report)
+            engine = Engine(plan)
+            announcer = _announcer(engine, manager, console, options.health)
+            around.enter_context(announcer)
+            if from_start:
+                _forget(options.state)
+        except (ConfigError, StateError) as error:
+            for line in str(error).splitlines():
+                console.error(line)
+            return ExitCode.MISTAKE
+        console.say(level_line(level), **_about(level))
+        around.enter_context(with_progress(engine, options.progress, verbosity))
+        running = _Announced(engine, announcer)
+        outcome = Supervisor(running, console, stop_timeout=plan.stop_timeout).run()
     report = engine.report()
     is_written = _write_report(report_file, report, console)
     code = _Ending(console, outcome, report, plan, verbosity).code()
@@ -75,6 +85,41 @@ def _about(level: Level) -> dict[str, str]:
     """Return the level of the pipeline as fields of a line of JSON."""
     limits = {"limited_by": level.stage, "reason": level.reason} if is_limited(level) else {}
     return {"delivery": level.level, **limits}
+
+
+def _announcer(
+    engine: Engine, manager: ServiceManager, console: Console, address: str | None
+) -> Announcer:
+    """Return what tells how the run of *engine* is."""
+    examiner = Examiner(engine)
+
+    def examine(*, checked: bool) -> dict[str, Health]:
+        return {engine.plan.name: examiner.examine(checked=checked)}
+
+    return Announcer(examine, manager, console, address=address, parts="pipelines")
+
+
+class _Announced:
+    """An engine, as a supervisor runs it, that tells when it is set up and when it stops."""
+
+    def __init__(self, engine: Engine, announcer: Announcer) -> None:
+        self._engine = engine
+        self._announcer = announcer
+
+    def start(self) -> None:
+        self._engine.start(block=False)
+        self._announcer.ready(f"running {self._engine.plan.name}")
+        self._engine.wait()
+
+    def request_stop(self) -> None:
+        self._engine.request_stop()
+        self._announcer.stopping("finishing what is under way")
+
+    def abandon(self) -> None:
+        self._engine.abandon()
+
+    def report(self) -> Report:
+        return self._engine.report()
 
 
 class _Ending:
@@ -107,6 +152,11 @@ class _Ending:
     def _tell_counts(self) -> None:
         if not self._is_refused():
             self.console.say(summary(self.report, self.plan), **_counts(self.report, self.plan))
+        if self.report.undone:
+            self.console.say(
+                f"{self.report.undone:,} of the delivered came after the last checkpoint; the next "
+                "run undoes them and does them again"
+            )
 
     def _is_refused(self) -> bool:
         """Tell whether the kept state is all that is wrong, and nothing was done."""
@@ -126,12 +176,22 @@ class _Ending:
         return False
 
     def _tell_failures(self) -> None:
-        for skipped in self.report.item_errors:
-            self.console.warn(f"skipped: {told(skipped, verbosity=self.verbosity - 1)}")
+        for failure in self.report.item_errors:
+            fate = "dead letter" if failure.is_kept else "skipped"
+            self.console.warn(f"{fate}: {told(failure, verbosity=self.verbosity - 1)}")
+        self._tell_letters()
         errors = [*leaves(self.outcome.error)] if self.outcome.error else []
         errors += [error for error in self.report.hung if error not in errors]
         for error in errors:
             self.console.error(told(error, verbosity=self.verbosity))
+
+    def _tell_letters(self) -> None:
+        """Say where the items are that became dead letters."""
+        count, place = self.report.dead_lettered, place_of(self.plan)
+        if count and place is not None:
+            items = "1 item is" if count == 1 else f"{count:,} items are"
+            look = shlex.join(("m3", "dlq", "ls", str(place)))
+            self.console.warn(f"{items} kept as dead letters; to list them: {look}")
 
 
 def summary(report: Report, plan: Plan) -> str:

@@ -63,9 +63,22 @@ def _described(view: "StateView") -> Iterator[str]:
     yield f"  checkpoint  {last.number}, written {view.written}"
     yield f"  finished    {'yes: the input had ended' if last.finished else 'no'}"
     yield f"  in use      {f'by process {view.user}' if view.user else 'no'}"
+    yield from _crashes(view)
     yield from _table("counts", last.counts)
     yield from _table("sources", last.sources)
     yield from _table("sinks", last.sinks)
+
+
+def _crashes(view: "StateView") -> Iterator[str]:
+    """Iterate over the lines that tell of runs which died, if some did."""
+    from m3.engine.crash_guard import crashes_in
+
+    record = crashes_in(view)
+    if record.deaths:
+        yield f"  crashes     {record.deaths} in a row, without getting further"
+    for suspect in record.suspects.values():
+        if suspect.deaths:
+            yield f"              {suspect.deaths} with the item at {suspect.position} alone"
 
 
 def _table(title: str, rows: dict[str, Any]) -> Iterator[str]:
@@ -84,7 +97,9 @@ def _as_json(view: "StateView") -> str:
     import dataclasses
 
     from m3._plain import dumps
+    from m3.engine.crash_guard import crashes_in
 
     fields = dataclasses.asdict(view)
     checkpoint = fields.pop("checkpoint")
+    fields["crashes"] = crashes_in(view).deaths
     return dumps({"schema": 1, **fields, **checkpoint})

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
 from m3._queue import BoundedQueue
 from m3.cli.console import Console
-from m3.engine import Engine
 from m3.errors import EngineStateError
 
 __all__ = ("Outcome", "Supervisor")
@@ -34,6 +34,30 @@ class Outcome:
     signal: int | None
 
 
+class Standing(Protocol):
+    """How a run stands."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many items are under way."""
+
+
+class Running(Protocol):
+    """What a supervisor runs: an engine, or services."""
+
+    def start(self) -> object:
+        """Run; block until the end."""
+
+    def request_stop(self) -> object:
+        """Begin to stop, and return at once."""
+
+    def abandon(self) -> object:
+        """Give up what is queued, and return at once."""
+
+    def report(self) -> Standing:
+        """Return how it stands."""
+
+
 class Supervisor:
     """
     Runs an engine in a thread of its own; the main thread answers signals.
@@ -46,10 +70,16 @@ class Supervisor:
     ``put`` may interrupt anything.  They are installed even if the signals were
     ignored when the process began, as shells make it for jobs in the
     background: a signal that is sent to such a job is meant.
+
+    Args:
+        engine: what to run.
+        console: where to say what happens.
+        stop_timeout: seconds that a stop takes at most.
     """
 
-    def __init__(self, engine: Engine, console: Console) -> None:
+    def __init__(self, engine: Running, console: Console, *, stop_timeout: float) -> None:
         self._engine = engine
+        self._stop_timeout = stop_timeout
         self._console = console
         self._events: BoundedQueue[int | None] = BoundedQueue()
         self._noted: list[int] = []
@@ -111,7 +141,7 @@ class Supervisor:
         if is_first:
             text = (
                 f"stopping; {count} items in flight will be finished, within "
-                f"{self._engine.plan.stop_timeout:g} s; Ctrl-C again to abandon the queues"
+                f"{self._stop_timeout:g} s; Ctrl-C again to abandon the queues"
             )
         else:
             text = f"abandoning the queues, {count} items in flight; Ctrl-C again to end at once"

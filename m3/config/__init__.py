@@ -8,7 +8,8 @@ Configuration: TOML file, ``M3_*`` environment and flags, made into a plan.
 :mod:`.sources`           file, environment and flags, each read into a layer
 :mod:`.merging`           the layers laid over one another
 :mod:`.schema`            what may be said, as attrs classes
-:mod:`.stage_options`     a stage's own options against its class
+:mod:`.own_options`       the options of a stage's or resource's class, checked
+:mod:`.resources`         the resources that are named, found and made
 :mod:`.error_policies`    what ``on_error`` says, made into a policy
 :mod:`.configuration`     all of it: read, checked, turned into a plan
 ========================  ======================================================

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, cast
 import attrs
 
 from m3.config.error_policies import error_policy, imported_at, named
-from m3.config.merging import KINDS, Merged, merge
+from m3.config.merging import KINDS, TABLES, Merged, merge
 from m3.config.origins import DEFAULT, KeyPath, Origin, Problem
+from m3.config.own_options import Owner, is_secret, own_options, own_value, wrong_options
+from m3.config.resources import class_for, classes_by_name, make
 from m3.config.schema import ENGINE_OPTIONS, PipelineConfig, StageConfig, structured
 from m3.config.sources import (
     Flags,
@@ -19,12 +21,13 @@ from m3.config.sources import (
     from_flags,
     unknown_variables,
 )
-from m3.config.stage_options import is_secret, own_options, own_value, wrong_options
 from m3.config.values import plain, shown, shown_secret
 from m3.engine.plan import QUEUE_SIZE, STRETCHED_QUEUE_SIZE, Plan, StageSpec
+from m3.engine.resources import mistakes_in_resources
 from m3.engine.validation import mistakes
 from m3.errors import ConfigError
 from m3.pipeline import make_spec
+from m3.pools.settings import extend
 from m3.registry import Kind, load, resolve
 
 __all__ = ("Configuration", "Effective", "read")
@@ -100,6 +103,7 @@ class Configuration:
         """Import the stages; return the plan, or :data:`None` and all mistakes."""
         for path in self._merged.paths(*KINDS):
             self._check_stage(path)
+        self._check_resources()
         plan = None if self._merged.problems else self._built()
         return plan, sorted(self._merged.problems, key=lambda problem: problem.origin.line)
 
@@ -117,6 +121,35 @@ class Configuration:
         own = {name: value for name, value in values.items() if name not in _ENGINE_KEYS}
         for name, message in wrong_options(target, _kind(path), own):
             self._merged.complain((*path, name), message)
+
+    def _check_resources(self) -> None:
+        """Say what the pools have; find the class of each resource, and check its options."""
+        extend({name: plain(backends) for name, backends in self.options.pools.items()})
+        try:
+            wanted = classes_by_name(self._targets.values())
+        except ConfigError as error:
+            self._merged.complain((), str(error))
+            return
+        for name, given in self.options.resources.items():
+            path = ("resources", name)
+            try:
+                cls = self._targets[path] = class_for(name, given.type, wanted)
+            except ConfigError as error:
+                self._merged.complain(path, str(error))
+                continue
+            for option, message in wrong_options(cls, "resource", given.options):
+                self._merged.complain((*path, option), message)
+
+    def _resources(self) -> dict[type | str, Any]:
+        """Make the resources that the configuration names."""
+        made: dict[type | str, Any] = {}
+        for name, given in self.options.resources.items():
+            path = ("resources", name)
+            try:
+                made[name] = make(self._targets[path], given)
+            except ConfigError as error:
+                self._merged.complain(path, str(error))
+        return made
 
     def _import_what_is_named(self, path: KeyPath, values: dict[str, Any]) -> None:
         """Import the functions and exceptions that the engine's options name."""
@@ -142,9 +175,13 @@ class Configuration:
             state=self.options.state,
             dead_letters=self.options.dead_letters,
             checkpoint_interval=self.options.checkpoint_interval,
+            crash_guard=self.options.crash_guard,
+            resources=self._resources(),
         )
         for mistake in mistakes(plan):
             self._complain_of(mistake, specs)
+        for wrong in mistakes_in_resources(plan):
+            self._merged.complain(("resources",), str(wrong))
         return None if self._merged.problems else plan
 
     def _spec(self, path: KeyPath, taken: set[str]) -> StageSpec:
@@ -180,7 +217,7 @@ class Configuration:
         return own | {name: value for name, value in chosen.items() if value is not None}
 
     def _stage_values(self, path: KeyPath) -> dict[str, Any]:
-        return cast("dict[str, Any]", self._merged.values[_kind(path)][path[1]])
+        return cast("dict[str, Any]", self._merged.at(path))
 
     # -- what there is, for people ------------------------------------------------
 
@@ -188,7 +225,7 @@ class Configuration:
         """Iterate over the options of the whole pipeline."""
         for field in attrs.fields(PipelineConfig):
             value = getattr(self.options, field.name)
-            if field.name not in KINDS and value is not None:
+            if field.name not in (*KINDS, *TABLES) and value is not None:
                 path = (field.name,)
                 written = self._merged.values.get(field.name, value)
                 yield Effective(field.name, shown(written), self._merged.exact_origin(path))
@@ -199,6 +236,17 @@ class Configuration:
             values = self._stage_values(path)
             effective = [*self._engine_options(path, spec), *self._own_options(path)]
             yield spec, f"{values['use']}", effective
+
+    def resource_options(self) -> Iterator[tuple[str, str, list[Effective]]]:
+        """Iterate over the resources that are configured: name, class, and options of each."""
+        for name in self.options.resources:
+            path = ("resources", name)
+            yield name, self._targets[path].__qualname__, [*self._own_options(path)]
+
+    def pools(self) -> Iterator[Effective]:
+        """Iterate over the backends of the pools."""
+        for name, value in self._merged.values["pools"].items():
+            yield from self._given(name, value, ("pools", name))
 
     def _engine_options(self, path: KeyPath, spec: StageSpec) -> Iterator[Effective]:
         values = self._stage_values(path)
@@ -220,8 +268,8 @@ class Configuration:
             yield Effective(name, shown(value), self._merged.origin(path))
 
     def _own_options(self, path: KeyPath) -> Iterator[Effective]:
-        values = self._stage_values(path)
-        known = {option.name: option for option in own_options(self._targets[path], _kind(path))}
+        values = self._merged.at(path)
+        known = {option.name: option for option in own_options(self._targets[path], _owner(path))}
         given = [name for name in values if name not in _ENGINE_KEYS and name not in known]
         for name in (*known, *given):
             if name in known and name in values and is_secret(known[name]):
@@ -246,3 +294,7 @@ def _place(error: BaseException | None) -> str:
 
 def _kind(path: KeyPath) -> Kind:
     return cast("Kind", path[0])
+
+
+def _owner(path: KeyPath) -> Owner:
+    return "resource" if path[0] == "resources" else _kind(path)

@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 from m3.config.origins import DEFAULT, KeyPath, Origin, Problem, dotted
 from m3.registry import Kind
 
-__all__ = ("KINDS", "Assignment", "Layer", "Merged", "Setting", "merge")
+__all__ = ("KINDS", "TABLES", "Assignment", "Layer", "Merged", "Setting", "merge")
 
 KINDS: tuple[Kind, ...] = ("frontend", "transport", "backend")
+
+TABLES = ("resources", "pools")
+"""Tables whose keys are names that the user chooses."""
 
 SPREAD: dict[str, tuple[Kind, ...]] = {
     "workers": ("transport",),
@@ -56,12 +59,14 @@ class Layer:
         stages: for each kind that the source lists, where each of its stages stands.
         settings: options of the pipeline.
         assignments: options of stages, what a stage is (``use``) included.
+        entries: what stands in one of the :data:`TABLES`, each with its path.
         problems: what could not be read.
     """
 
     stages: dict[Kind, list[Origin]] = field(default_factory=dict)
     settings: dict[str, Setting] = field(default_factory=dict)
     assignments: list[Assignment] = field(default_factory=list)
+    entries: list[tuple[KeyPath, Setting]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -81,9 +86,7 @@ class Merged:
 
     def put(self, path: KeyPath, value: Any, origin: Origin) -> None:
         """Set the value at *path*; what it is in must exist."""
-        inner: Any = self.values
-        for part in path[:-1]:
-            inner = inner[part]
+        inner = self.at(path[:-1])
         if isinstance(inner, list):
             inner.append(value)
         else:
@@ -92,6 +95,13 @@ class Merged:
         for known in covered:
             del self._origins[known]
         self._origins[path] = origin
+
+    def at(self, path: KeyPath) -> Any:
+        """Return the value at *path*."""
+        inner: Any = self.values
+        for part in path:
+            inner = inner[part]
+        return inner
 
     def origin(self, path: KeyPath) -> Origin:
         """Return where the value at *path*, or what holds it, comes from."""
@@ -128,6 +138,7 @@ def merge(layers: Sequence[Layer]) -> Merged:
     """
     merged = Merged()
     owners = {kind: _place_stages(merged, kind, layers) for kind in KINDS}
+    merged.values |= {table: {} for table in TABLES}
     for layer in layers:
         merged.problems += layer.problems
         for name, setting in layer.settings.items():
@@ -138,6 +149,8 @@ def merge(layers: Sequence[Layer]) -> Merged:
             listed = assignment.kind in layer.stages
             if not listed or owners[assignment.kind] is layer:
                 _assign(merged, assignment)
+        for path, setting in layer.entries:
+            _put_below(merged, path[:1], path[1:], setting)
     return merged
 
 
@@ -163,18 +176,18 @@ def _assign(merged: Merged, assignment: Assignment) -> None:
     elif not 1 <= number <= count:
         message = f"there is no {kind}.{number}; there are {count}"
     else:
-        _assign_inside(merged, (kind, number - 1), assignment)
+        keys = (option, *assignment.inner)
+        _put_below(merged, (kind, number - 1), keys, assignment.setting)
         return
     origin = assignment.setting.origin
     merged.problems.append(Problem(origin, f"{kind}.{number}.{option}", message))
 
 
-def _assign_inside(merged: Merged, path: KeyPath, assignment: Assignment) -> None:
-    """Assign to an option of the stage at *path*, or to a key of the tables in it."""
-    value, origin = assignment.setting
-    *tables, key = (assignment.option, *assignment.inner)
-    holder = merged.values[assignment.kind][path[1]]
-    for step in tables:
+def _put_below(merged: Merged, base: KeyPath, keys: KeyPath, setting: Setting) -> None:
+    """Set what the *keys* lead to from the table at *base*, and make the tables between."""
+    value, origin = setting
+    path, holder = base, merged.at(base)
+    for step in keys[:-1]:
         path = (*path, step)
         if step not in holder:
             merged.put(path, {}, origin)
@@ -182,7 +195,7 @@ def _assign_inside(merged: Merged, path: KeyPath, assignment: Assignment) -> Non
             holder[step] = dict(holder[step])
         else:
             message = f"{step} ({merged.origin(path)}) is no table; give it as one, in braces"
-            merged.complain((*path, *assignment.inner[len(path) - 3 :]), message, origin)
+            merged.complain((*base, *keys), message, origin)
             return
         holder = holder[step]
-    merged.put((*path, key), value, origin)
+    merged.put((*path, keys[-1]), value, origin)

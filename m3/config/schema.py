@@ -30,7 +30,9 @@ from m3.policies import Backoff, Batch, Ordering, Retry
 
 __all__ = (
     "ENGINE_OPTIONS",
+    "RESOURCE_OPTIONS",
     "PipelineConfig",
+    "ResourceConfig",
     "RetryConfig",
     "StageConfig",
     "is_path",
@@ -45,6 +47,8 @@ Factor = NewType("Factor", float)
 Verdict = NewType("Verdict", str)
 Policy = NewType("Policy", object)
 Allowance = NewType("Allowance", float)
+Backends = NewType("Backends", object)
+Address = NewType("Address", str)
 T = TypeVar("T")
 
 VERDICT_WORDS = ("fail", "skip", "dead_letter")
@@ -117,6 +121,22 @@ class StageConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ResourceConfig:
+    """
+    One resource of the stages.
+
+    Attributes:
+        type: the path of its class; :data:`None` for the class that the stages name.
+        config: becomes its ``config``.
+        options: every other key, for the constructor of the class.
+    """
+
+    type: str | None = None
+    config: SimpleNamespace | None = None
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
 class PipelineConfig:
     """
     A pipeline, and how the command line is to run it.
@@ -127,8 +147,12 @@ class PipelineConfig:
         queue_size: the same for the queues in front of transports and backends.
         state: a folder for checkpoints.
         dead_letters: a file for dead letters.
+        crash_guard: after so many crashes, the item that kills is looked for.
         app_dir: a folder to import the stages from.
         report: a file for the report, as JSON.
+        health: where probes are answered.
+        resources: what the stages are given, by the name of their attribute.
+        pools: the backends of each type of pool: paths, or a table of paths by id.
     """
 
     name: str = "pipeline"
@@ -139,19 +163,26 @@ class PipelineConfig:
     state: str | None = None
     dead_letters: str | None = None
     checkpoint_interval: Duration = Duration(DEFAULT_CHECKPOINT_INTERVAL)
+    crash_guard: Count | None = None
     app_dir: str | None = None
     log_format: Literal["text", "json"] = "text"
     progress: bool | None = None
     report: str | None = None
+    health: Address | None = None
     frontend: tuple[StageConfig, ...] = ()
     transport: tuple[StageConfig, ...] = ()
     backend: tuple[StageConfig, ...] = ()
+    resources: dict[str, ResourceConfig] = attrs.field(factory=dict)
+    pools: dict[str, Backends] = attrs.field(factory=dict)
 
 
 ENGINE_OPTIONS: tuple[str, ...] = tuple(
     field.name for field in attrs.fields(StageConfig) if field.name not in ("use", "options")
 )
 """The options that any stage takes; all others are the stage's own."""
+
+RESOURCE_OPTIONS = ("type", "config")
+"""The same for resources."""
 
 
 def structured(merged: Merged) -> PipelineConfig | None:
@@ -246,6 +277,21 @@ def _nested(value: Any) -> Any:
     return _namespace(value, None) if isinstance(value, dict) else plain(value)
 
 
+def _backends(value: Any, _: Any) -> Backends:
+    paths = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(paths, list) or not all(is_path(path) for path in paths):
+        raise ConfigError("must be a list of paths of classes, or a table of them by id")
+    return Backends(plain(value))
+
+
+def _address(value: Any, _: Any) -> Address:
+    from m3.observe.health import host_and_port
+
+    text = _HOOKS[str](value, str)
+    host_and_port(text)
+    return Address(text)
+
+
 def _one_of(value: Any, expected: Any) -> Any:
     choices = expected.__args__
     if value not in choices:
@@ -268,6 +314,8 @@ _HOOKS: dict[Any, Callable[[Any, Any], Any]] = {
     Verdict: _verdict,
     Policy: _policy,
     Backoff: _backoff,
+    Backends: _backends,
+    Address: _address,
     Allowance: _exactly(float, "a number of items, or a fraction of them", convert=lambda it: it),
     SimpleNamespace: _namespace,
     Batch: _batch,
@@ -281,15 +329,24 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(
         lambda expected: getattr(expected, "__origin__", None) is Literal, _one_of
     )
-    stage = make_dict_structure_fn(StageConfig, converter)
-
-    def structure_stage(values: dict[str, Any], expected: type[StageConfig]) -> StageConfig:
-        known = {key: value for key, value in values.items() if key in ("use", *ENGINE_OPTIONS)}
-        own = {key: value for key, value in values.items() if key not in known}
-        return attrs.evolve(stage(known, expected), options=own)
-
-    converter.register_structure_hook(StageConfig, structure_stage)
+    _gather_other_keys(converter, StageConfig)
+    _gather_other_keys(converter, ResourceConfig)
     return converter
+
+
+def _gather_other_keys(converter: cattrs.Converter, config: type[Any]) -> None:
+    """Have the keys that *config* has no attribute for become its ``options``."""
+    structure_known = make_dict_structure_fn(config, converter)
+    names = {field.name for field in attrs.fields(config)} - {"options"}
+
+    def structure_all(values: Any, expected: type[Any]) -> Any:
+        if not isinstance(values, dict):
+            raise ConfigError(f"must be a table, not {quoted(values)}")
+        known = {key: value for key, value in values.items() if key in names}
+        own = {key: value for key, value in values.items() if key not in names}
+        return attrs.evolve(structure_known(known, expected), options=own)
+
+    converter.register_structure_hook(config, structure_all)
 
 
 def _mistakes(error: Exception, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

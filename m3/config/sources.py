@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from m3.config.lines import key_lines
-from m3.config.merging import KINDS, Assignment, Layer, Setting
+from m3.config.merging import KINDS, TABLES, Assignment, Layer, Setting
 from m3.config.origins import KeyPath, Origin, Problem, dotted, hint
 from m3.config.values import expand, parse_value
 from m3.errors import ConfigError, abridged
@@ -24,14 +24,19 @@ VARIABLES = {
     "M3_STATE": "state",
     "M3_DEAD_LETTERS": "dead_letters",
     "M3_CHECKPOINT_INTERVAL": "checkpoint_interval",
+    "M3_CRASH_GUARD": "crash_guard",
     "M3_APP_DIR": "app_dir",
     "M3_LOG_FORMAT": "log_format",
     "M3_PROGRESS": "progress",
     "M3_REPORT": "report",
+    "M3_HEALTH": "health",
 }
 """The environment variables that are options of the pipeline."""
 
-NUMBERS = ("workers", "queue_size", "stop_timeout", "max_failures", "checkpoint_interval")
+NUMBERS = (
+    *("workers", "queue_size", "stop_timeout"),
+    *("max_failures", "checkpoint_interval", "crash_guard"),
+)
 """Those of them whose values are written as in TOML."""
 
 SET_VARIABLE = "M3_SET"
@@ -41,6 +46,10 @@ FOREIGN_VARIABLES = ("M3_DEBUG", "M3_SANITIZE", "M3_TEST_", "M3_BENCH_")
 _ASSIGNMENT = re.compile(
     r"(?:(?P<kind>frontend|transport|backend)\.(?:(?P<number>\d+)\.)?)?"
     r"(?P<option>[A-Za-z_][A-Za-z0-9_-]*)(?P<inner>(?(kind)(?:\.[A-Za-z0-9_-]+)*))=(?P<value>.*)",
+    re.DOTALL,
+)
+_ENTRY = re.compile(
+    r"(?P<path>(?:resources|pools)(?:\.[A-Za-z0-9_-]+)+)=(?P<value>.*)",
     re.DOTALL,
 )
 _WORDS = {"1": True, "yes": True, "on": True, "0": False, "no": False, "off": False}
@@ -57,10 +66,12 @@ class Flags:
     stop_timeout: float | None = None
     state: str | None = None
     dead_letters: str | None = None
+    crash_guard: int | None = None
     app_dir: str | None = None
     log_format: str | None = None
     progress: bool | None = None
     report: str | None = None
+    health: str | None = None
     set: tuple[str, ...] = ()
 
 
@@ -132,6 +143,10 @@ def _without_value(text: str) -> str:
 
 
 def _add_assignment(layer: Layer, text: str, origin: Origin) -> None:
+    if entry := _ENTRY.fullmatch(text):
+        setting = Setting(parse_value(entry["value"]), origin)
+        layer.entries.append((tuple(entry["path"].split(".")), setting))
+        return
     match = _ASSIGNMENT.fullmatch(text)
     if not match:
         message = (
@@ -194,12 +209,26 @@ class _FileReader:
         for key, value in document.items():
             if key in KINDS:
                 self._stages(key, value)
+            elif key in TABLES:
+                self._entries((key,), value)
             else:
                 expanded = self._expanded(value, (key,))
                 if key == "app_dir" and isinstance(expanded, str):
                     expanded = str(self.path.parent / expanded)
                 self.layer.settings[key] = Setting(expanded, self._origin((key,)))
         return self.layer
+
+    def _entries(self, path: KeyPath, value: Any) -> None:
+        """Add what stands in a table of names, down to the values of each name."""
+        is_table = isinstance(value, dict)
+        if len(path) == 1 and not is_table:
+            self._complain(path, f"must be a table, [{path[0]}]")
+        elif is_table and (len(path) == 1 or (len(path) == 2 and value)):
+            for key, inner in value.items():
+                self._entries((*path, key), inner)
+        else:
+            setting = Setting(self._expanded(value, path), self._origin(path))
+            self.layer.entries.append((path, setting))
 
     def _stages(self, kind: Kind, value: Any) -> None:
         if not isinstance(value, list):

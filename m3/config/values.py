@@ -8,7 +8,16 @@ from m3._shown import safe
 from m3.errors import ConfigError, abridged
 from m3.secret import MASK
 
-__all__ = ("Expanded", "expand", "parse_value", "plain", "quoted", "shown", "shown_secret")
+__all__ = (
+    "Expanded",
+    "expand",
+    "parse_value",
+    "plain",
+    "quoted",
+    "shown",
+    "shown_secret",
+    "variables_in",
+)
 
 _REFERENCE = re.compile(
     r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^}]*))?\}|(?P<bad>\{))"
@@ -70,6 +79,11 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
     result = Expanded(expanded)
     result.template = text
     return result
+
+
+def variables_in(text: str) -> list[str]:
+    """Return the names of the variables that a string names."""
+    return [match["name"] for match in _REFERENCE.finditer(text) if match["name"]]
 
 
 def plain(value: Any) -> Any:

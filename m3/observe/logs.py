@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any, Literal
 
-from m3._shown import escaped_json, indented, masked, safe
+from m3._shown import all_masked, escaped_json, indented, masked, safe
 
 __all__ = (
     "JsonFormatter",
@@ -44,15 +44,7 @@ class JsonFormatter(logging.Formatter):
         fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return escaped_json(json.dumps(_masked(fields), default=_repr, ensure_ascii=False))
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, str):
-        return masked(value)
-    if isinstance(value, dict):
-        return {key: _masked(inner) for key, inner in value.items()}
-    return [_masked(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+        return escaped_json(json.dumps(all_masked(fields), default=_repr, ensure_ascii=False))
 
 
 def _repr(value: object) -> str:

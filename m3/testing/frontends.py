@@ -39,6 +39,9 @@ class FrontendBattery(Battery):
     frontend does not claim to do (to resume, to be told) is skipped.
     """
 
+    acks_last = True
+    """Whether what was acknowledged never comes again, even if the process is killed then."""
+
     # -- what is tested
 
     def make(self) -> Frontend[Any]:
@@ -316,7 +319,8 @@ class FrontendBattery(Battery):
         return self.state.with_suffix(".journal")
 
     def _live(self, point: Callable[[str], object], tell: Tell) -> None:
-        source = self._paced(partial(point, "before an item"), lambda value: tell(repr(value)))
+        acked = (lambda value: tell(repr(value))) if self.acks_last else nothing
+        source = self._paced(partial(point, "before an item"), acked)
         options = self._with_state() if source.can_resume else {}
         journal = with_points(Journal(self._journal), point)
         Pipeline(source, on_error="skip", **options).backend(journal, name="sink").run()
@@ -330,12 +334,14 @@ def _read_back(checkpoint: str | None) -> Any:
 
 
 def _listen(frontend: Any, answers: list[str]) -> None:
-    """Have the names of the methods by which *frontend* is told added to *answers*."""
-    for name in ("ack", "nack"):
+    """Have ``"ack"`` or ``"nack"`` added to *answers* for each item that *frontend* is told of."""
+    takes_lists = callable(getattr(frontend, "ack_batch", None))
+    for name in ("ack_batch" if takes_lists else "ack", "nack"):
         method = getattr(frontend, name)
 
         def told(*args: Any, name: str = name, method: Callable[..., object] = method) -> None:
-            answers.append(name)
+            is_list = name == "ack_batch"
+            answers.extend([name.removesuffix("_batch")] * (len(args[0]) if is_list else 1))
             method(*args)
 
         setattr(frontend, name, told)

@@ -154,3 +154,11 @@ def command(tmp_path):
     made = Command(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def command_of_module(tmp_path_factory):
+    """The command ``m3`` in a folder that the tests of a module share."""
+    made = Command(tmp_path_factory.mktemp("shared"))
+    yield made
+    made.close()

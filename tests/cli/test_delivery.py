@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from m3.engine.crash_record import CrashRecord
+from m3.engine.state import Checkpoint, StateStore
+
 STAGES = '''
 from m3 import Frontend, Item
 
@@ -196,3 +199,16 @@ def test_a_mistake_comes_before_the_level(told):
     done = told.run("run", *NUMBERS, "--backend", "file", "--set", "backend.encoding=no", *STATE)
     assert done.returncode == 2
     assert "delivery" not in done.stderr
+
+
+def test_explain_says_how_many_have_died(told):
+    """With crash_guard, the last line has the number of deaths at the last checkpoint."""
+    arguments = (*NUMBERS, *to("Lines"), *STATE, "--crash-guard", "3")
+    assert told.run("explain", *arguments).stdout.splitlines()[-1].endswith("so far 0")
+    store = StateStore(told.folder / "st")
+    store.write(Checkpoint(1, {"n/0": 1}))
+    store.write_crashes(CrashRecord(1, is_running=True, marks={"n/0": 1}).plain())
+    store.close()
+    assert told.run("explain", *arguments).stdout.splitlines()[-1] == (
+        "crash guard: careful after 3 deaths at the same mark; so far 2"
+    )

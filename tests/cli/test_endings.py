@@ -157,6 +157,37 @@ def test_exit_code_of_skipped_items(command):
     assert "3 produced, 2 delivered, 0 dropped, 1 failed, 0 abandoned" in done.stderr
 
 
+@pytest.mark.parametrize("bad", [1, 20])
+@pytest.mark.parametrize("where", [["--state", "st"], ["--dead-letters", "the letters.jsonl"]])
+def test_exit_code_of_dead_letters(command, where, bad):
+    """A run with dead letters is 3, calls them so, and ends with how to list all of them."""
+    done = command.run(
+        *("run", "--frontend", "stdin", "--transport", "stages_of_test:Strict", *where),
+        *("--set", "transport.on_error=dead_letter", "-q"),
+        stdin="a\n" + "bad\n" * bad,
+    )
+    assert (done.returncode, done.stdout) == (3, "a\n")
+    *named, last = done.stderr.splitlines()
+    begin = "m3: warning: dead letter: stage 'stages_of_test:Strict', worker 0"
+    assert all(line.startswith(begin) and "(item: b'bad')" in line for line in named)
+    said, to_list = last.split("; to list them: m3 ")
+    items = "1 item is" if bad == 1 else "20 items are"
+    assert said == f"m3: warning: {items} kept as dead letters"
+    assert len(command.run(*shlex.split(to_list)).stdout.splitlines()) == bad
+
+
+def test_skipped_items_beside_dead_letters(command):
+    """Of a run that keeps dead letters, what is skipped all the same is not called one."""
+    done = command.run(
+        *("run", "--frontend", "stdin", "--transport", "stages_of_test:Strict"),
+        *("--set", "transport.on_error=skip", "--dead-letters", "letters.db"),
+        stdin="bad\n",
+    )
+    assert done.returncode == 3
+    assert "m3: warning: skipped: stage" in done.stderr
+    assert "dead letter" not in done.stderr
+
+
 @pytest.mark.parametrize("limit", ["max_failures=1", "transport.max_failures=0.5"])
 def test_exit_code_of_too_many_failures(command, limit):
     """A run in which more items failed than max_failures allows is 1, and says so."""

@@ -319,6 +319,31 @@ def test_dead_letters_are_not_repeated(lines):
     assert lines.run(*CHECKED, *dead).returncode == 0
 
 
+def test_a_failed_run_says_what_the_next_one_undoes(command):
+    """What was delivered after the last checkpoint counts as delivered, and is named as undone."""
+    good = "good\n" * 10_000
+    (command.folder / "in.txt").write_text(good + "bad\n")
+    arguments = (
+        *("run", "--frontend", "file", "--set", "frontend.path=in.txt", "--state", "st"),
+        *("--transport", "stages_of_test:Strict", "--set", "transport.workers=0"),
+        *("--backend", "file", "--set", "backend.path=out.txt", "--set", "backend.queue_size=10"),
+        *("--set", "checkpoint_interval=3600", "--report", "report.json"),
+    )
+    done = command.run(*arguments)
+    assert done.returncode == 1
+    report = json.loads((command.folder / "report.json").read_text())
+    assert report["undone"] == report["delivered"] > 0
+    assert done.stderr.splitlines()[-1] == (
+        f"m3: {report['undone']:,} of the delivered came after the last checkpoint; the next run "
+        "undoes them and does them again"
+    )
+    (command.folder / "in.txt").write_text(good)
+    done = command.run(*arguments)
+    assert done.returncode == 0
+    assert "undoes" not in done.stderr
+    assert (command.folder / "out.txt").read_text() == good
+
+
 @pytest.mark.parametrize("sink", ["Lines", "Table", "Appended"])
 def test_a_failed_run_is_gone_on_with_when_its_code_is_corrected(command, sink):
     """What a run failed on is not passed over: it comes again, and everything is there."""

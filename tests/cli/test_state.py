@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from m3.cli.commands import commands
+from m3.engine.crash_record import CrashRecord, Suspect
 from m3.engine.state import Checkpoint, StateStore
 
 LAST = Checkpoint(
@@ -52,7 +53,7 @@ def test_show_as_json(command, folder):
     shown = json.loads(done.stdout)
     assert shown.keys() == {
         *("schema", "key", "name", "created", "written", "user"),
-        *("number", "sources", "sinks", "counts", "finished"),
+        *("number", "sources", "sinks", "counts", "finished", "crashes"),
     }
     assert (shown["schema"], shown["name"], shown["user"]) == (1, "clean", "")
     assert shown["sources"] == {"file/0": {"offset": 123}, "file/1": None}
@@ -69,6 +70,23 @@ def test_show_escapes(command):
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
     assert "yes: the input had ended" in done.stdout
+
+
+def test_show_crashes(command):
+    """How many runs have died is told as the next one would know it, and over which item."""
+    store = StateStore(command.folder / "st")
+    store.write(Checkpoint(1, {"file/0": 5}))
+    suspects = {"file/0": Suspect(5, "6", 1)}
+    record = CrashRecord(4, True, {"file/0": 5}, ahead=9, in_hand="file/0", suspects=suspects)
+    store.write_crashes(record.plain())
+    during = command.run("state", "show", "st").stdout
+    store.close()
+    assert "  crashes     4 in a row, without getting further\n" in during
+    assert "1 with the item at 6 alone\n" in during
+    after = command.run("state", "show", "st").stdout
+    assert "  crashes     5 in a row, without getting further\n" in after
+    assert "2 with the item at 6 alone\n" in after
+    assert json.loads(command.run("state", "show", "st", "--json").stdout)["crashes"] == 5
 
 
 def test_while_a_run_uses_it(command, folder):

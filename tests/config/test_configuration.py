@@ -245,6 +245,49 @@ def test_policies(written):
     assert (plan.state, plan.dead_letters, plan.checkpoint_interval) == ("st", "d.jsonl", 2.0)
 
 
+GUARDED = """\
+state = "st"
+crash_guard = 3
+frontend = { use = "file", path = "in" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "count"),
+    [
+        (Flags(), {}, 3),
+        (Flags(), {"M3_CRASH_GUARD": "5"}, 5),
+        (Flags(crash_guard=7), {"M3_CRASH_GUARD": "5"}, 7),
+        (Flags(set=("crash_guard=9",)), {}, 9),
+    ],
+)
+def test_crash_guard(written, flags, environment, count):
+    """It is given like the options beside it."""
+    assert read(written(GUARDED), flags, environment).plan().crash_guard == count
+
+
+def test_crash_guard_is_a_number(written):
+    """What is none is a mistake at its key."""
+    _, (problem,) = read(written(GUARDED), Flags(set=("crash_guard=0",)), {}).checked()
+    assert "crash_guard: must be at least 1, not 0" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('crash_guard = 3\nfrontend = { use = "file", path = "in" }', "give state=DIR"),
+        (
+            'crash_guard = 3\nstate = "st"\n[frontend]\nuse = "stdin"',
+            "frontend.1.use: with crash_guard, a run has to go on where the one before has died",
+        ),
+    ],
+)
+def test_crash_guard_that_cannot_work(written, text, complaint):
+    """It needs state, and a frontend that goes on; the mistake is told where it is."""
+    _, (problem,) = read(written(text), Flags(), {}).checked()
+    assert complaint in str(problem)
+
+
 def test_a_verdict_may_be_a_function(written):
     """``then`` may name a function, which is imported."""
     flags = Flags(set=("transport.on_error={then='stages_of_test:forgive'}",))

@@ -42,6 +42,7 @@ def report(*stages, produced, in_flight, wall):
         produced=produced,
         **counts,
         abandoned=0,
+        undone=0,
         in_flight=in_flight,
         stages=stages,
         errors=(),

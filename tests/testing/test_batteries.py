@@ -7,15 +7,15 @@ Each class below breaks one rule, as connectors do, and a test of the battery sa
 import gc
 import json
 import os
-import sqlite3
 import threading
 from contextlib import suppress
 from typing import ClassVar
 from unittest import SkipTest
 
 import pytest
+from sturdy import Table, rows_of
 
-from m3 import Backend, BatchError, Frontend, Item, StateError, TransactionalBackend
+from m3 import Backend, BatchError, Frontend, Item, StateError
 from m3.testing import BackendBattery, FrontendBattery, MemorySource
 
 # -- a right frontend and wrong ones ----------------------------------------
@@ -435,66 +435,24 @@ WRONG_BACKENDS = [
 # -- a transactional backend and wrong ones ---------------------------------
 
 
-class Table(TransactionalBackend):
-    max_workers = 1
-
-    def __init__(self, path):
-        self.path = path
-        self.is_kept = False
-
-    def setup(self):
-        self.database = sqlite3.connect(self.path, isolation_level=None)
-        self.database.execute("create table if not exists kept (key primary key, value)")
-        self.database.execute("begin")
-
-    def process(self, data):
-        if not isinstance(data, str):
-            raise TypeError("text is written")
-        self.database.execute("insert into items values (?)", (data,))
-        if not self.is_kept:
-            self.end()
-
-    def committed(self, key):
-        self.is_kept = True
-        row = self.database.execute("select value from kept where key = ?", (key,)).fetchone()
-        return row and row[0]
-
-    def commit_with(self, key, checkpoint):
-        self.database.execute("insert or replace into kept values (?, ?)", (key, checkpoint))
-        self.end()
-
-    def end(self):
-        self.database.execute("commit")
-        self.database.execute("begin")
-
-    def cleanup(self):
-        self.database.rollback()
-        self.database.close()
-
-
 class TableBattery(BackendBattery):
     subject: type = Table
 
-    def prepare(self):
-        self.path = self.folder / "output.db"
-        self.ask("create table items (item)")
-
-    def ask(self, query):
-        database = sqlite3.connect(self.path)
-        try:
-            with database:
-                return [item for (item,) in database.execute(query)]
-        finally:
-            database.close()
+    @property
+    def path(self):
+        return self.folder / "output.db"
 
     def make(self):
         return self.subject(self.path)
 
+    def items(self):
+        return list(range(10))
+
     def read_back(self):
-        return self.ask("select item from items")
+        return rows_of(self.path) if self.path.exists() else []
 
     def unwritable(self):
-        return 1
+        return {1, 2}
 
 
 class CommitsEachItem(Table):

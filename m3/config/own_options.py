@@ -1,12 +1,12 @@
-"""Checks of a stage's own options against what its class takes, before anything runs."""
+"""What a stage's or a resource's class takes, checked before anything runs."""
 
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from m3.config.origins import hint
-from m3.config.schema import ENGINE_OPTIONS
+from m3.config.schema import ENGINE_OPTIONS, RESOURCE_OPTIONS
 from m3.config.values import Expanded, parse_value, plain, quoted
 from m3.engine.shape import is_stage_class
 from m3.registry import Kind, Option, options_of
@@ -14,26 +14,31 @@ from m3.secret import Secret
 
 __all__ = ("is_secret", "own_options", "own_value", "wrong_options")
 
+Owner = Kind | Literal["resource"]
+"""What has options of its own."""
+
 SIMPLE = {"bool": bool, "int": int, "float": (int, float), "str": str, "Path": str}
 """The types that both a configuration and a constructor know, by name."""
 
 
-def own_options(target: Any, kind: Kind) -> tuple[Option, ...]:
-    """Return the options that the stage itself takes: those of its class, if it is one."""
-    if not is_stage_class(target, kind):
+def own_options(target: Any, owner: Owner) -> tuple[Option, ...]:
+    """Return the options that the target itself takes: those of its class, if it is one."""
+    if not _is_class(target, owner):
         return ()
-    return tuple(option for option in options_of(target) if option.name not in ENGINE_OPTIONS)
+    common = _common_options(owner)
+    return tuple(option for option in options_of(target) if option.name not in common)
 
 
-def wrong_options(target: Any, kind: Kind, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Iterate over the options in *given* that the stage cannot take, each with the reason."""
-    options = {option.name: option for option in own_options(target, kind)}
+def wrong_options(target: Any, owner: Owner, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Iterate over the options in *given* that the target cannot take, each with the reason."""
+    options = {option.name: option for option in own_options(target, owner)}
     for name, value in given.items():
         if name in options:
             if message := _type_mistake(value, options[name]):
                 yield name, message
-        elif not _takes_any(target, kind):
-            yield name, f"there is no such option{hint(name, (*ENGINE_OPTIONS, *options))}"
+        elif not _takes_any(target, owner):
+            known = (*_common_options(owner), *options)
+            yield name, f"there is no such option{hint(name, known)}"
     for option in options.values():
         if option.default is None and option.name not in given:
             yield option.name, f"must be given ({option.help or option.type or 'no default'})"
@@ -41,7 +46,7 @@ def wrong_options(target: Any, kind: Kind, given: dict[str, Any]) -> Iterator[tu
 
 def own_value(value: Any, option: Option | None) -> Any:
     """
-    Return *value* as the stage is to get it.
+    Return *value* as the class is to get it.
 
     A ``${VAR}`` fits the option's type, and strings for an option that is
     :class:`~m3.secret.Secret` become that.
@@ -68,8 +73,17 @@ def _secret(value: Any) -> Any:
     return Secret(value) if isinstance(value, str) else value
 
 
-def _takes_any(target: Any, kind: Kind) -> bool:
-    if not is_stage_class(target, kind):
+def _is_class(target: Any, owner: Owner) -> bool:
+    """Tell whether the target is a class that will be made an instance of."""
+    return inspect.isclass(target) if owner == "resource" else is_stage_class(target, owner)
+
+
+def _common_options(owner: Owner) -> tuple[str, ...]:
+    return RESOURCE_OPTIONS if owner == "resource" else ENGINE_OPTIONS
+
+
+def _takes_any(target: Any, owner: Owner) -> bool:
+    if not _is_class(target, owner):
         return False
     try:
         parameters = inspect.signature(target).parameters.values()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from m3.config.stage_options import own_options, own_value, wrong_options
+from m3.config.own_options import own_options, own_value, wrong_options
 from m3.config.values import expand
 from m3.stages import Transport
 
