@@ -46,7 +46,7 @@ $(VENV)/installed: $(BUILT_FROM) | $(BIN)/python
 	@touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/installed
-	$(BIN)/python -m pip install -qq $(CONSTRAINTS) --group test $(if $(findstring t,$(ABI)),,--group speedups)
+	$(BIN)/python -m pip install -qq $(CONSTRAINTS) --group test $(if $(findstring t,$(ABI)),,--group moto --group speedups)
 	@touch $@
 
 # pip learnt --group in 25.1.

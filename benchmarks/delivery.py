@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.figures import Figures, fitting_count
-from benchmarks.pipelines import cpu_seconds, peak_memory
+from benchmarks.pipelines import figures_of
 from benchmarks.workloads import identity
 from m3 import Backend, Frontend, Item, Pipeline
 
@@ -38,6 +38,15 @@ class Acknowledged(Positioned):
         """Take note."""
 
 
+class AcknowledgedAtOnce(Acknowledged):
+    """The same, by whoever has delivered it."""
+
+    acks_anywhere = True
+
+
+FRONTENDS = {"acknowledged": Acknowledged, "at once": AcknowledgedAtOnce}
+
+
 class Sink(Backend[Any]):
     """Takes the numbers, and cannot undo it."""
 
@@ -60,7 +69,8 @@ LEVELS = {
     "positions": "with positions, of which nobody makes use",
     "aligned": "with checkpoints, all sinks can go back",
     "lowest mark": "with checkpoints, a sink cannot go back",
-    "acknowledged": "each acknowledged, without state",
+    "acknowledged": "each acknowledged in its turn, by one thread",
+    "at once": "each acknowledged at once, by whoever has delivered it",
 }
 """How closely items are followed, from not at all."""
 
@@ -79,22 +89,13 @@ def measure(*, level: str, count: int | None = None, seconds: float = 0.5) -> Fi
         return taken
 
     count = count or fitting_count(seconds_for, seconds, first=1000)
-    cpu_before = cpu_seconds()
-    wall = seconds_for(count)
-    cpu = cpu_seconds() - cpu_before
-    return {
-        "count": count,
-        "rate": count / wall,
-        "wall": wall,
-        "cpu": cpu / count,
-        "memory": peak_memory(),
-    }
+    return figures_of(seconds_for, count)
 
 
 def _pipeline(level: str, count: int, state: Path) -> Pipeline:
     if level == "numbers":
         return Pipeline(range(count)).transport(identity).backend(Sink)
     keeps = level in ("aligned", "lowest mark")
-    frontend = Acknowledged if level == "acknowledged" else Positioned
+    frontend = FRONTENDS.get(level, Positioned)
     described = Pipeline(frontend, count=count, state=state if keeps else None)
     return described.transport(identity).backend(Reversible if level == "aligned" else Sink)

@@ -1,13 +1,14 @@
 """Measure one system at one kind of work."""
 
 import resource
+from collections.abc import Callable
 from time import perf_counter
 
 from benchmarks import systems
 from benchmarks.figures import Figures, fitting_count
 from benchmarks.workloads import WORKLOADS, Job, discard
 
-__all__ = ("measure",)
+__all__ = ("figures_of", "measure")
 
 CHECKED_ITEMS = 200
 WARMING_ITEMS = 64
@@ -60,17 +61,7 @@ def measure(
         count = fitting_count(seconds_for, seconds, first=max(2 * workers, wave), most=most)
         count = -(-count // wave) * wave
     seconds_for(WARMING_ITEMS)
-    cpu_before = cpu_seconds()
-    wall = seconds_for(count)
-    cpu = cpu_seconds() - cpu_before
-    return {
-        "count": count,
-        "rate": count / wall,
-        "wall": wall,
-        "cpu": cpu / count,
-        "memory": peak_memory(),
-        "version": systems.version(chosen),
-    }
+    return {**figures_of(seconds_for, count), "version": systems.version(chosen)}
 
 
 def check(system: systems.System, job: Job) -> None:
@@ -85,6 +76,20 @@ def check(system: systems.System, job: Job) -> None:
         raise RuntimeError(f"{job.count} items went in, {len(results)} came out")
     if job.ordered and results != [job.work(item) for item in job.source()]:
         raise RuntimeError("the results came out of order")
+
+
+def figures_of(seconds_for: Callable[[int], float], count: int) -> Figures:
+    """Run *count* items, which *seconds_for* does, and return what that gave."""
+    cpu_before = cpu_seconds()
+    wall = seconds_for(count)
+    cpu = cpu_seconds() - cpu_before
+    return {
+        "count": count,
+        "rate": count / wall,
+        "wall": wall,
+        "cpu": cpu / count,
+        "memory": peak_memory(),
+    }
 
 
 def cpu_seconds() -> float:

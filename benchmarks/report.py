@@ -81,7 +81,7 @@ def row_table(row: Row, result: Result) -> Iterator[str]:
         if row.baseline is not None or column is not cpu_cell
     }
     present = [contender for contender in row.contenders if result.has(contender.name)]
-    if row.kind == "rate":
+    if row.kind in ("rate", "wait"):
         present.sort(key=lambda contender: -result.figure(contender.name, "rate"))
     cells = (
         (contender.label, *(column(row, result, contender) for column in columns.values()))
@@ -217,6 +217,13 @@ COLUMNS: dict[str, dict[str, Callable[[Row, Result, Contender], str]]] = {
         "µs each": wall_cell,
         "CPU µs each": figure_cell("cpu", 1e6),
         "CPU x {one}": cpu_cell,
+    },
+    "wait": {
+        "per second": figure_cell("rate"),
+        "of {one}": share_cell,
+        "p50 µs": figure_cell("p50", 1e6),
+        "p99 µs": figure_cell("p99", 1e6),
+        "CPU µs each": figure_cell("cpu", 1e6),
     },
     "latency": {
         "p50 µs": figure_cell("p50", 1e6),

@@ -6,7 +6,7 @@ from statistics import median
 
 from benchmarks.figures import Figures
 
-__all__ = ("Result", "Target", "at_most", "of_ideal", "over", "times")
+__all__ = ("Result", "Target", "at_most", "of_ideal", "over", "per_hop", "rate_of", "times")
 
 
 @dataclass(slots=True)
@@ -38,10 +38,10 @@ class Result:
         pairs = zip(self.rounds[name], self.baselines.get(name, self.rounds[rival]), strict=True)
         return float(median(mine[figure] / its[figure] for mine, its in pairs))
 
-    def difference(self, name: str, rival: str) -> float:
-        """Return the median over the rounds of how much longer *name* took than *rival*."""
+    def difference(self, name: str, rival: str, figure: str = "wall") -> float:
+        """Return the median over the rounds of how much more *name* took than *rival*."""
         pairs = zip(self.rounds[name], self.rounds[rival], strict=True)
-        return float(median(mine["wall"] - its["wall"] for mine, its in pairs))
+        return float(median(mine[figure] - its[figure] for mine, its in pairs))
 
     def has(self, *names: str) -> bool:
         """Return whether all of *names* have figures."""
@@ -113,10 +113,27 @@ def of_ideal(of: str, aim: float) -> Target:
     return Target((of,), share, "{} of the ideal", aim=aim)
 
 
+def rate_of(of: str, aim: float) -> Target:
+    """Ask *of* for so many per second."""
+    return Target((of,), lambda result: result.figure(of, "rate"), "{} per second", aim=aim)
+
+
 def at_most(of: str, figure: str, must: float, aim: float) -> Target:
     """Ask *of* for a *figure* of no more seconds, which are shown as microseconds."""
     return Target(
         (of,), lambda result: result.figure(of, figure), f"{figure} {{}} µs", must, aim, 1e6, True
+    )
+
+
+def per_hop(of: str, rival: str, hops: int, must: float) -> Target:
+    """Ask *of* for no more processor time over *rival*, per item and hop; shown as nanoseconds."""
+    return Target(
+        (of, rival),
+        lambda result: result.difference(of, rival, "cpu") / hops,
+        f"{of}: {{}} ns per item and hop",
+        must,
+        scale=1e9,
+        is_limit=True,
     )
 
 

@@ -1,13 +1,20 @@
 """The table: which systems do which work, and what m3 must reach."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from benchmarks.aws import CALLING, CONNECTING, FAILING
+from benchmarks.buses import CASES as BUSES
+from benchmarks.calls import CASES as CALLS
 from benchmarks.delivery import LEVELS
+from benchmarks.injecting import STAGES as STAGES_GIVEN
+from benchmarks.peers import PEERS
 from benchmarks.queues import QUEUES
-from benchmarks.results import Target, at_most, of_ideal, over, times
+from benchmarks.resolving import WAYS
+from benchmarks.results import Target, at_most, of_ideal, over, per_hop, rate_of, times
 from benchmarks.systems import SYSTEMS
+from benchmarks.timeouts import CASES, NAP, TIMEOUT, WORKERS
 from benchmarks.workloads import WORKLOADS
 
 __all__ = ("ROWS", "Contender", "Row")
@@ -59,7 +66,7 @@ class Row:
     contenders: tuple[Contender, ...]
     targets: tuple[Target, ...] = ()
     baseline: str | None = None
-    kind: Literal["rate", "latency", "start", "memory"] = "rate"
+    kind: Literal["rate", "wait", "latency", "start", "memory"] = "rate"
     effort: float = 1.0
     freethreaded: bool = False
     ideal: float | None = None
@@ -76,6 +83,29 @@ def pipelines(systems: Iterable[str], **keywords: Any) -> tuple[Contender, ...]:
 def queues(names: Iterable[str], pairs: int) -> tuple[Contender, ...]:
     """Return the contenders that move items through the queues called *names*."""
     return tuple(Contender(name, QUEUES[name], {"queue": name, "pairs": pairs}) for name in names)
+
+
+def aws(kind: str, labels: Mapping[str, str]) -> tuple[Contender, ...]:
+    """Return the contenders that do one kind of thing with AWS."""
+    return tuple(Contender(who, label, {"case": f"{kind} {who}"}) for who, label in labels.items())
+
+
+def over_rabbitmq(name: str, title: str, work: str, threads: int = 1, note: str = "") -> Row:
+    """Return a row in which the systems talk over RabbitMQ, between two processes."""
+    return Row(
+        name,
+        f"{title}, over RabbitMQ",
+        "messages",
+        tuple(
+            Contender(system, label, {"system": system, "work": work, "threads": threads})
+            for system, label in PEERS.items()
+        ),
+        (times("m3_service", "nameko_service", 2.0, 4.0, "nameko"),) if work == "calling" else (),
+        baseline="amqp_loop",
+        kind="wait",
+        effort=2.0,
+        note=note,
+    )
 
 
 def commands(*names: str) -> tuple[Contender, ...]:
@@ -227,8 +257,114 @@ ROWS = (
         "no-op, 1 worker per stage, the items followed",
         "delivery",
         tuple(Contender(level, label, {"level": level}) for level, label in LEVELS.items()),
+        tuple(
+            per_hop(level, "positions", 2, 60e-9)
+            for level in ("aligned", "lowest mark", "acknowledged", "at once")
+        ),
         baseline="positions",
         note="Each item passes two queues. Acknowledging calls a method of the frontend for each.",
+    ),
+    Row(
+        "resolving",
+        "a backend of ten, found by its id",
+        "resolving",
+        tuple(Contender(way, label, {"way": way}) for way, label in WAYS.items()),
+        (
+            at_most("get_class", "each", 1e-6, 0.5e-6),
+            at_most("instance", "each", 1e-6, 0.5e-6),
+        ),
+        baseline="dict",
+        note="Each is found millions of times; the first time, which imports it, is not counted.",
+    ),
+    Row(
+        "injecting",
+        "no-op, 1 worker per stage, the backend uses an object",
+        "injecting",
+        tuple(Contender(stage, label, {"stage": stage}) for stage, label in STAGES_GIVEN.items()),
+        (times("injected", "own", 0.97, None, "an object of its own"),),
+        baseline="own",
+        note="What m3 gives to a stage is an attribute like any other.",
+    ),
+    Row(
+        "timeout",
+        f"sleep {NAP * 1e3:g} ms, {WORKERS} workers, with a timeout of {TIMEOUT * 1e3:g} ms",
+        "timeouts",
+        tuple(Contender(case, label, {"case": case}) for case, label in CASES.items()),
+        (
+            times("timeout", "none", 0.95, None, CASES["none"]),
+            times("stuck", "timeout", 0.9, None, CASES["timeout"]),
+        ),
+        baseline="none",
+        note="Counted are the items that come through. A worker that is stuck is replaced when the "
+        "timeout is over, so what it costs the others is its share of the work until then.",
+    ),
+    Row(
+        "buses",
+        "a message published, received and acknowledged by one thread",
+        "buses",
+        tuple(Contender(case, label, {"case": case}) for case, label in BUSES.items()),
+        (times("memory", "kombu", 2.0, 10.0, BUSES["kombu"]),),
+        baseline="kombu",
+        note="A persistent message is on the disk before it is received; several threads share "
+        "each write to it.",
+    ),
+    Row(
+        "calls",
+        "calls of a service that only answers, over the bus in memory",
+        "calls",
+        tuple(Contender(case, label, {"case": case}) for case, label in CALLS.items()),
+        (rate_of("ahead", 30_000),),
+        baseline="submit",
+        note="A call is published, routed, received, given to a worker, answered and acknowledged; "
+        "both ways are JSON. The executor only has its function called.",
+    ),
+    over_rabbitmq(
+        "rpc-1",
+        "calls by 1 caller",
+        "calling",
+        note="m3 and nameko: the request is persistent, the bus says that nobody listens, the "
+        "answer is confirmed before the request is acknowledged. The loop promises none of that.",
+    ),
+    over_rabbitmq("rpc-10", "calls by 10 callers", "calling", threads=10),
+    over_rabbitmq(
+        "events",
+        "events from their dispatch until they are handled",
+        "dispatching",
+        note="Each event is persistent and confirmed before the next is dispatched.",
+    ),
+    over_rabbitmq(
+        "publishing",
+        "messages published by 1 thread to a durable queue",
+        "publishing",
+        note="Each message is persistent and confirmed before the next is published.",
+    ),
+    Row(
+        "aws-connect",
+        "connecting to S3 in all regions",
+        "aws",
+        aws("connect", CONNECTING),
+        (times("pool", "loop", 3.0, None, "a loop of boto3.client calls"),),
+        baseline="loop",
+        note="A pool makes a client when it is first asked for.",
+    ),
+    Row(
+        "aws-put",
+        "put_object of 1 KiB, 16 threads",
+        "aws",
+        aws("put", CALLING),
+        (times("pool", "own", 0.9, None, "a client for each thread"),),
+        baseline="own",
+        effort=4.0,
+        note="A server on this machine takes the objects and does nothing with them.",
+    ),
+    Row(
+        "aws-black-hole",
+        "put_object of 1 KiB, 16 threads, beside a region that never answers",
+        "aws",
+        aws("hole", FAILING),
+        (times("hanging", "healthy", 0.95, 1.0, "the same without it"),),
+        baseline="healthy",
+        effort=4.0,
     ),
     Row(
         "lines",

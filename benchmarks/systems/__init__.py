@@ -34,6 +34,7 @@ SYSTEMS = {
 
 NOT_INSTALLABLE = {
     "bytewax_flow": "its wheels end at CPython 3.12, and its source needs a Rust toolchain",
+    "nameko_service": "it has a Python of its own, see benchmarks/README.md",
 }
 """Why a system is not in ``requirements.txt`` for every interpreter."""
 
