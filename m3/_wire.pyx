@@ -517,14 +517,14 @@ cdef inline void put_double(uint8_t* at, double value) noexcept:
     put_number(at, number, 8)
 
 
-def acknowledgement(int channel, uint64_t number):
-    """Return what acknowledges the message of that number on a channel."""
+def acknowledgement(int channel, uint64_t number, bint with_earlier):
+    """Return what acknowledges the message of that number on a channel, or all up to it."""
     cdef Piece piece = Piece()
     cdef size_t begin = piece.begin(METHOD, channel)
     piece.number(BASIC, 2)
     piece.number(ACK, 2)
     piece.number(number, 8)
-    piece.number(0, 1)
+    piece.number(with_earlier, 1)
     piece.end(begin)
     return piece.finish()
 

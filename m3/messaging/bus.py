@@ -367,8 +367,9 @@ class Bus(Component):
         """
         Have *hear* called with each message of an exclusive *queue*, which is declared.
 
-        A message is settled before: it is heard once at most.  *hear* is called in a thread
-        of the bus, or in the one that publishes, so it must not use the bus, nor block.
+        A message that was heard may come again where the connection to a broker is lost.
+        *hear* is called in a thread of the bus, or in the one that publishes, so it must not
+        use the bus, nor block.
 
         Args:
             queue: where the messages are.

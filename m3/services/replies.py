@@ -90,7 +90,7 @@ class Replies(Component):
 
     Attributes:
         bus: where calls are sent.
-        late: how many answers nobody waited for any longer.
+        late: how many answers nobody waited for any longer, or that have come before.
     """
 
     bus: Bus

@@ -72,11 +72,12 @@ def test_publications(channel, exchange, routing_key, is_mandatory, properties, 
         assert piece == expected
 
 
-@given(st.integers(1, 2047), st.integers(0, 2**64 - 1))
-def test_acknowledgements(channel, number):
+@given(st.integers(1, 2047), st.integers(0, 2**64 - 1), st.booleans())
+def test_acknowledgements(channel, number, with_earlier):
     """An acknowledgement is written as py-amqp does."""
-    arguments = dumps("Lb", (number, False))
-    assert acknowledgement(channel, number) == written_by_amqp(channel, spec.Basic.Ack, arguments)
+    piece = acknowledgement(channel, number, with_earlier)
+    arguments = dumps("Lb", (number, with_earlier))
+    assert piece == written_by_amqp(channel, spec.Basic.Ack, arguments)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_deliveries(delivery):
     """A message that has nothing unusual is read as a whole, as py-amqp reads it."""
     channel, tag, number, redelivered, properties, body = delivery
     data = delivered(*delivery)
-    whole, rest = received(data + acknowledgement(channel, 1))
+    whole, rest = received(data + acknowledgement(channel, 1, False))
     if whole is None:
         assert holds(properties.get("application_headers"), datetime)
         assert len(rest) == (4 if body else 3)

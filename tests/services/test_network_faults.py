@@ -231,8 +231,9 @@ def test_a_service_without_a_broker_can_be_stopped(fault, town, tcp_proxy):
     tcp_proxy.heal()
 
 
-def test_an_answer_outlives_the_connection_that_waits_for_it(rabbitmq, proxied, tcp_proxy):
-    """What is answered while its caller has no connection arrives when that has one again."""
+@pytest.mark.parametrize("moment", ["before it is given", "on its way"])
+def test_an_answer_outlives_the_connection_that_waits_for_it(moment, rabbitmq, proxied, tcp_proxy):
+    """An answer that its caller's connection is lost before arrives on the next connection."""
     begun, may_end = threading.Event(), threading.Event()
 
     class Slow:
@@ -251,8 +252,15 @@ def test_an_answer_outlives_the_connection_that_waits_for_it(rabbitmq, proxied, 
         with ClusterRpcProxy({**config, "AMQP_URI": proxied}) as cluster:
             reply = cluster[Slow.name].work.call_async()
             assert begun.wait(PATIENCE)
-            tcp_proxy.down()
-            may_end.set()
+            if moment == "before it is given":
+                tcp_proxy.down()
+                may_end.set()
+            else:
+                tcp_proxy.seen[DOWN].watch(b"done")
+                tcp_proxy.hold(DOWN)
+                may_end.set()
+                assert tcp_proxy.seen[DOWN].wait(1, PATIENCE)
+                tcp_proxy.down()
             container.stop()
             assert not reply.is_there()
             tcp_proxy.heal()

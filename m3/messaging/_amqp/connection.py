@@ -59,9 +59,9 @@ class Channel(pyamqp.Channel):
         else:
             self._write(piece)
 
-    def acknowledge(self, number: int) -> None:
-        """Acknowledge the message of that number."""
-        self._write(acknowledgement(self.channel_id, number))
+    def acknowledge(self, number: int, *, with_earlier: bool = False) -> None:
+        """Acknowledge the message of that number, and perhaps all before it."""
+        self._write(acknowledgement(self.channel_id, number, with_earlier))
 
     def _write(self, piece: bytes) -> None:
         self._open_connection().transport.write(piece)

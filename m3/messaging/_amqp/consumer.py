@@ -85,7 +85,7 @@ class Consuming:
 
     def may_be_led(self) -> bool:
         """See :meth:`Duty.may_be_led`: who has a consumer may wait for that."""
-        return all(not consumer.settles for consumer in self.consumers)
+        return all(consumer.is_heard for consumer in self.consumers)
 
     def end(self, _: BusError) -> None:
         """Stop all consumers."""
@@ -127,8 +127,8 @@ class AmqpConsumer(Consumer):
     What it does with the channel, it does in the link's thread, or in its turn.
     """
 
-    settles = True
-    """Whether messages have to be settled that the broker has delivered."""
+    is_heard = False
+    """Whether messages are heard as they arrive, by whoever reads them."""
 
     def __init__(
         self, queues: Iterable[Queue], prefetch: int, consuming: Consuming, publishing: Publishing
@@ -319,7 +319,7 @@ class AmqpConsumer(Consumer):
     def _consume(self, channel: Channel, queue: Queue) -> None:
         channel.basic_consume(
             queue.name,
-            no_ack=not self.settles,
+            no_ack=False,
             exclusive=queue.exclusive,
             callback=partial(self._deliver, channel, queue),
             on_cancel=partial(self._cancelled, channel, queue),

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-import amqp
-
-from m3.messaging._amqp.connection import Channel
+from m3._wire import Received
+from m3.errors import BodyError
+from m3.messaging._amqp.connection import Channel, Connection
 from m3.messaging._amqp.consumer import AmqpConsumer, Consuming
+from m3.messaging._amqp.contents import Content
 from m3.messaging._amqp.envelopes import opened
 from m3.messaging._amqp.publishing import Publishing
 from m3.messaging.bus import Message, Queue
@@ -14,11 +15,19 @@ __all__ = ("AmqpListener",)
 
 UNLIMITED = 0
 
+TOGETHER = 0.05
+"""Seconds for which what was heard is acknowledged at once, with one frame."""
+
 
 class AmqpListener(AmqpConsumer):
-    """Has messages heard in the link's thread; the broker does not wait for acknowledgements."""
+    """
+    Has messages heard in the link's thread, and acknowledges them a little later.
 
-    settles = False
+    The broker delivers without waiting for that.  What is on its way when the connection is
+    lost comes again on the next one, and so does what was heard just before.
+    """
+
+    is_heard = True
 
     def __init__(
         self,
@@ -31,6 +40,8 @@ class AmqpListener(AmqpConsumer):
         super().__init__((queue,), UNLIMITED, consuming, publishing)
         self._hear = hear
         self._ended = ended
+        self._heard: tuple[Channel, int] | None = None
+        """The latest message that was heard and is not acknowledged: its channel and number."""
 
     def stop(self) -> None:
         """Hear nothing more."""
@@ -38,5 +49,22 @@ class AmqpListener(AmqpConsumer):
             super().stop()
             self._ended(None)
 
-    def _deliver(self, _channel: Channel, _queue: Queue, raw: amqp.Message) -> None:
-        self._hear(opened(raw))
+    def _deliver(self, channel: Channel, queue: Queue, raw: Content | Received) -> None:
+        try:
+            if raw.fault is not None:
+                raise BodyError(raw.fault)
+            message = opened(raw)
+        except Exception as error:  # as any consumer
+            self._refuse(channel, queue, raw, error)
+            return
+        if self._heard is None:
+            self._consuming.link.later(TOGETHER, self._acknowledge)
+        self._heard = channel, raw.delivery_tag
+        self._hear(message)
+
+    def _acknowledge(self, _: Connection) -> None:
+        assert self._heard is not None
+        channel, number = self._heard
+        self._heard = None
+        if channel is self._channel:
+            channel.acknowledge(number, with_earlier=True)
