@@ -37,6 +37,7 @@ from m3.messaging import (
 )
 from m3.messaging.bodies import BYTES, JSON, TEXT, Bodies
 from m3.messaging.bus import ExchangeType
+from m3.messaging.poison import poison_in
 from m3.policies import Backoff, Batch
 from m3.stages import Backend, Failure, Frontend, Item
 
@@ -70,7 +71,8 @@ class AmqpFrontend(Frontend[Any]):
             or bytes), or the message.
         prefetch: how many messages may be on their way through the pipeline; a batch
             of a later stage that is larger waits for its period.
-        attempts: how often a message is delivered at most.
+        attempts: how often a message is delivered at most; one that ends the process, 20
+            times at least.
         retry_after: after how many seconds at most a message that failed comes again;
             twice as long after each further failure, at most a minute.
         dead_letter: the queue that gets what failed for good, dead-QUEUE by default;
@@ -119,6 +121,7 @@ class AmqpFrontend(Frontend[Any]):
         self._form = form
         self._prefetch = prefetch
         self._attempts = attempts
+        self._has_dead_letters = queue.dead_letter is not None
         self._backoff = Backoff(initial=retry_after, maximum=LONGEST_PAUSE)
         self._idle_timeout = idle_timeout
 
@@ -186,12 +189,13 @@ class AmqpFrontend(Frontend[Any]):
 
     def _item(self, delivery: Delivery) -> Item | Failure:
         message = delivery.message
-        if self._form == "message":
-            return Item(message, delivery)
         try:
-            return Item(READ.loads(message), delivery)
+            value = message if self._form == "message" else READ.loads(message)
         except BodyError as error:
             return Failure(error, message.body, delivery)
+        if self._has_dead_letters and (poison := poison_in(delivery, self._attempts)):
+            return Failure(poison, value, delivery)
+        return Item(value, delivery)
 
 
 class AmqpBackend(Backend[Any]):

@@ -6,6 +6,7 @@ from typing import Any
 
 from m3.errors import AbandonedError, Reject, RetryLater
 from m3.messaging import Bus, Consumer, Delivery, Queue
+from m3.messaging.poison import poison_in
 from m3.policies import Backoff, Retry
 from m3.services.context import WorkerContext
 from m3.services.entrypoints import DecoratorDependency
@@ -124,6 +125,7 @@ class QueueEntrypoint(QueueFrontend, DecoratorDependency):
     message is rejected: it goes to the dead letters of its queue, if that has any.
     A method that raises :exc:`~m3.errors.RetryLater` has its message back in the queue for
     that time, up to as many attempts, whatever *requeue_on_error* says of other errors.
+    A :mod:`poison message <m3.messaging.poison>` is rejected if it then is a dead letter.
 
     Args:
         requeue_on_error: whether and how a call that has failed is tried again; a
@@ -137,6 +139,7 @@ class QueueEntrypoint(QueueFrontend, DecoratorDependency):
         default = REQUEUE if requeue_on_error else Retry(attempts=1)
         self.retry: Retry = requeue_on_error if is_retry else default  # type: ignore[assignment]
         self._most_if_asked = (self.retry if requeue_on_error else REQUEUE).attempts
+        self._has_dead_letters = False
 
     def queue(self) -> Queue:
         """Return the queue that it receives from."""
@@ -144,10 +147,14 @@ class QueueEntrypoint(QueueFrontend, DecoratorDependency):
 
     def setup(self) -> None:
         """Begin to receive."""
-        self.consume(self.queue(), self.srv_ctx.max_workers)
+        queue = self.queue()
+        self._has_dead_letters = queue.dead_letter is not None
+        self.consume(queue, self.srv_ctx.max_workers)
 
     def item(self, delivery: Delivery) -> Item | Failure:
         """Return the call of the method with the payload."""
+        if self._has_dead_letters and (poison := poison_in(delivery, self._most_if_asked)):
+            return Failure(poison, position=Received(delivery))
         try:
             payload = payload_of(delivery.message)
         except MalformedRequest as error:

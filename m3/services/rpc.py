@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from m3.errors import BusError, RetryLater
 from m3.messaging import Delivery, Message
+from m3.messaging.poison import poison_in
 from m3.services.calls import Methods, queue_of_calls, refuse, rpc_exchange, send_answer
 from m3.services.context import ServiceContext, WorkerContext
 from m3.services.entrypoints import DecoratorDependency, signature_of
@@ -97,6 +98,8 @@ class RpcServer(QueueFrontend):
 
     def item(self, delivery: Delivery) -> Item | Failure:
         """Return the call that a message makes, or why it makes none."""
+        if poison := poison_in(delivery):
+            return Failure(poison, position=Received(delivery))
         try:
             return Item(self._call(delivery), Received(delivery))
         except BadRequest as error:

@@ -27,6 +27,7 @@ from m3.engine.failures import stage_of
 from m3.engine.work import Run
 from m3.errors import BusError
 from m3.messaging import Bus, Delivery, Message, Publication, Queue
+from m3.messaging.poison import poison_in
 from m3.services.calls import Methods, queue_of_calls, refuse, send_answer
 from m3.services.calls import rpc_exchange as exchange_of_calls
 from m3.services.errors import BadRequest
@@ -147,7 +148,7 @@ class SubmitFrontend(AmqpFrontend):
             self._run = None
             super().cleanup()
 
-    def _taken(self, delivery: Delivery) -> Item | None:
+    def _taken(self, delivery: Delivery) -> Item | Failure | None:
         """Return the item of a call; None if there is none, and the call was answered."""
         try:
             call = self._methods.called_by(delivery.message)
@@ -161,7 +162,8 @@ class SubmitFrontend(AmqpFrontend):
         if delivery.message.reply_to is not None and not is_waited_for:
             self._settle(delivery, self._kept)
             return None
-        return Item(item, delivery)
+        poison = poison_in(delivery)
+        return Item(item, delivery) if poison is None else Failure(poison, item, delivery)
 
     def _settle(self, delivery: Delivery, answer: Callable[[Message], Message]) -> None:
         try:
