@@ -48,7 +48,9 @@ def serve_all(
     search_in(app_dir)
     if "LOGGING" in settings:
         _configure_logging(settings["LOGGING"])
-    runner = ServiceRunner(settings)
+    runner = ServiceRunner(
+        settings, stopping=lambda: announcer.stopping("finishing the calls at hand")
+    )
     for service_cls in services_named(names, settings):
         runner.add_service(service_cls)
     timeout = float(settings.get("stop_timeout", DEFAULT_STOP_TIMEOUT))
@@ -102,7 +104,6 @@ class _Serving:
     def request_stop(self) -> None:
         self._is_stopping = True
         threading.Thread(target=self._runner.stop, name="m3-stop", daemon=True).start()
-        self._announcer.stopping("finishing the calls at hand")
 
     def abandon(self) -> None:
         for container in self._runner.containers:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
@@ -31,6 +31,7 @@ class ServiceRunner:
         config: what each container gets; see :class:`ServiceContainer`.
         resources: likewise.
         clock: likewise.
+        stopping: called when the stop begins, also when it is a failure that begins it; once.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class ServiceRunner:
         *,
         resources: Mapping[type | str, Any] | None = None,
         clock: Clock | None = None,
+        stopping: Callable[[], object] = lambda: None,
     ) -> None:
         self.config = dict(config or {})
         self._resources = resources
@@ -46,6 +48,7 @@ class ServiceRunner:
         self._containers: dict[str, ServiceContainer] = {}
         self._is_started = False
         self._is_stopping = False
+        self._stopping = stopping
         self._errors: list[Exception] = []
         self._lock = threading.Lock()
         self._running = 0
@@ -145,7 +148,7 @@ class ServiceRunner:
 
     def kill(self) -> None:
         """Stop all services without waiting for calls."""
-        self._is_stopping = True
+        self._begin_stop()
         for container in self.containers:
             container.abandon()
         for container in self.containers:
@@ -186,8 +189,15 @@ class ServiceRunner:
         if kind is None:
             self.wait()
 
+    def _begin_stop(self) -> None:
+        with self._lock:
+            is_first = not self._is_stopping
+            self._is_stopping = True
+        if is_first:
+            self._stopping()
+
     def _stop_all(self, timeout: float | None) -> None:
-        self._is_stopping = True
+        self._begin_stop()
         seconds = stop_timeout(self.config) if timeout is None else timeout
         until = time.monotonic() + seconds
         for level in reversed(self._levels()):

@@ -179,19 +179,22 @@ def test_services_that_start(shop, manager):
     assert process.returncode == 0
 
 
-def test_a_service_that_fails(shop, tmp_path):
-    """While the others finish their calls the process is not alive; it ends with exit code 1."""
+def test_a_service_that_fails(shop, manager, tmp_path):
+    """While the others finish their calls the process stops, and is not alive; exit code 1."""
     os.mkfifo(shop.folder / "other")
     config = {"AMQP_URI": f"sqlite:///{tmp_path}/bus.db"}
     process = shop.start(
-        *("serve", "shop:Orders", "shop:Broken", "--broker", config["AMQP_URI"], "--health", "0")
+        *("serve", "shop:Orders", "shop:Broken", "--broker", config["AMQP_URI"], "--health", "0"),
+        environment=manager.environment,
     )
     port = port_of(process)
     assert process.stdout.readline() == b"at the other\n"
     with ClusterRpcProxy(config) as cluster:
         reply = cluster.orders.hold.call_async()
         assert process.stdout.readline() == b"at the gate\n"
+        assert manager.next() == "READY=1\nSTATUS=serving orders, broken"
         open_gate(shop, "other")
+        assert manager.next() == "STOPPING=1\nSTATUS=finishing the calls at hand"
         while (answer := get(port, "/livez"))[0] == 200:
             pass
         assert answer[1]["problems"][0] == "broken: failed"

@@ -14,7 +14,7 @@ from amqp.exceptions import AMQPError
 
 from m3._parking import Bell
 from m3._wire import Received
-from m3.errors import BodyError, BusError, describe
+from m3.errors import BusError, describe
 from m3.messaging._amqp.brokers import LOST, reason
 from m3.messaging._amqp.connection import Channel, Connection
 from m3.messaging._amqp.contents import Content
@@ -22,7 +22,7 @@ from m3.messaging._amqp.envelopes import ATTEMPTS, attempts_of, opened, sealed, 
 from m3.messaging._amqp.link import Link
 from m3.messaging._amqp.publishing import Parcel, Publishing
 from m3.messaging._amqp.topology import Topology, delay_in_steps
-from m3.messaging.bus import DEATH_QUEUE, DEATH_REASON, Consumer, Delivery, Message, Queue
+from m3.messaging.bus import DEATH_QUEUE, DEATH_REASON, Consumer, Delivery, Queue
 from m3.policies import Backoff
 
 __all__ = ("AmqpConsumer", "Consuming")
@@ -420,9 +420,7 @@ def delivery_of(
     Raises:
         BodyError: it cannot be read, or is too long.
     """
-    if raw.fault is not None:
-        raise BodyError(raw.fault)
-    message: Message = opened(raw)
+    message = opened(raw)
     message_id = raw.properties.get("message_id")
     redelivered = raw.redelivered
     attempts = attempts_of(message.headers, redelivered=redelivered)

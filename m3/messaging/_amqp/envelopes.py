@@ -10,6 +10,9 @@ from typing import Any
 
 import amqp
 
+from m3._wire import Received
+from m3.errors import BodyError
+from m3.messaging._amqp.contents import Content
 from m3.messaging.bus import Message
 
 __all__ = ("ATTEMPTS", "DELAYED", "attempts_of", "opened", "sealed", "without_delays")
@@ -67,8 +70,15 @@ def sealed(message: Message, more: Mapping[str, Any] = MappingProxyType({})) -> 
     return amqp.Message(message.body, **given)
 
 
-def opened(raw: amqp.Message) -> Message:
-    """Return what was received as a message; its body is left as it came."""
+def opened(raw: Content | Received) -> Message:
+    """
+    Return what was received as a message; its body is left as it came.
+
+    Raises:
+        BodyError: it is too long, or cannot be read.
+    """
+    if raw.fault is not None:
+        raise BodyError(raw.fault)
     properties = raw.properties
     message_id = properties.get("message_id")
     expiration = properties.get("expiration")

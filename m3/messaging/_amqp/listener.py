@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from m3._wire import Received
-from m3.errors import BodyError
 from m3.messaging._amqp.connection import Channel, Connection
 from m3.messaging._amqp.consumer import AmqpConsumer, Consuming
 from m3.messaging._amqp.contents import Content
@@ -51,8 +50,6 @@ class AmqpListener(AmqpConsumer):
 
     def _deliver(self, channel: Channel, queue: Queue, raw: Content | Received) -> None:
         try:
-            if raw.fault is not None:
-                raise BodyError(raw.fault)
             message = opened(raw)
         except Exception as error:  # as any consumer
             self._refuse(channel, queue, raw, error)
