@@ -225,7 +225,7 @@ def test_an_event_loop_that_is_blocked(monkeypatch):
     began = time.monotonic()
     for _ in range(20):
         assert examiner.examine().components == module.NO_ANSWER
-    assert time.monotonic() - began < 0.3  # nobody waits for what has taken too long already
+    assert time.monotonic() - began < 3  # nobody waits for what has taken too long already
     assert threading.active_count() == before
     may_end.set()
     gate.set()

@@ -31,7 +31,7 @@ OPTIONS = {
     "reconnect": Backoff(initial=0.05, maximum=0.2),
 }
 CALL_TIMEOUT = 3.0
-GRACE = 1.0
+GRACE = 2.5
 """Seconds beyond a deadline, on a busy machine."""
 
 EVENTS = 200
