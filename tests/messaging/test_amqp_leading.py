@@ -87,17 +87,21 @@ def bodies_in(bus, queue, last):
 # -- what it is for
 
 
-def test_who_waits_alone_reads_for_himself(bus, link, queue, monkeypatch):
-    """No other thread takes part in it."""
+def test_who_waits_alone_reads_for_himself(bus, link, queue, pool, tcp_proxy, monkeypatch):
+    """What comes once he waits, no other thread reads."""
     readers = []
     read = link._receive
     monkeypatch.setattr(
         link, "_receive", lambda each: (readers.append(threading.get_ident()), read(each))
     )
-    for _ in range(100):
-        publish(bus, queue)
-    assert len(readers) >= 95
-    assert set(readers) == {threading.get_ident()}
+    for _ in range(20):
+        readers.clear()
+        tcp_proxy.hold(DOWN)
+        published = pool.submit(lambda: (publish(bus, queue), threading.get_ident()))
+        leads(link)
+        tcp_proxy.heal()
+        _, publisher = published.result(PATIENCE)
+        assert set(readers) == {publisher}
 
 
 def test_nobody_reads_for_a_consumer(bus, queue):
