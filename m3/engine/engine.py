@@ -385,6 +385,7 @@ class Engine:
         if has_begun and self._setups.await_all([self.resources]):
             self.failures.errors += self.resources.give_up(self._deadline.seconds)
         elif has_begun:
+            self.resources.join()
             self.failures.errors += self.resources.errors
 
     def _undo_setup(self) -> None:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from threading import Thread
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,6 +84,7 @@ class Resources:
         self._when_settled = when_settled
         self._given = dict(plan.resources)
         self._conductor: Conductor | None = None
+        self._thread: Thread | None = None
         self._is_halted = self._is_stopping = self._is_given_up = False
         self._supplied: list[tuple[Any, list[str]]] = []
 
@@ -163,7 +165,12 @@ class Resources:
             self.are_up = not (self.errors or self._is_halted or self._is_stopping)
             self._when_settled(self)
 
-        self._runtime.spawn(settle, "m3-resources", end)
+        self._thread = self._runtime.spawn(settle, "m3-resources", end)
+
+    def join(self) -> None:
+        """Wait for the end of the thread that has settled them; it has nothing more to do."""
+        assert self._thread is not None
+        self._thread.join()
 
     def _is_asked_for(self, error: M3Error) -> bool:
         """Tell whether all that is wrong is that a stop came before all were up."""

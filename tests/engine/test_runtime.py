@@ -2,11 +2,14 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 
+import pytest
 from workbench import SOON
 
-from m3 import Engine, Frontend, Pipeline
+from m3 import Component, Engine, Frontend, Pipeline, Transport
 from m3.engine import Runtime
+from m3.errors import ComponentError
 
 
 class Counting(Runtime):
@@ -62,6 +65,77 @@ def test_every_thread_comes_from_the_runtime():
         "m3-later-0-sender",
     }
     assert all(thread.daemon for thread in runtime.threads)
+
+
+class Dawdling(Runtime):
+    """Has the threads of one name take a while to end when they have said that all is done."""
+
+    def __init__(self, name=None):
+        self.name = name
+        self.threads = []
+
+    def spawn(self, target, name, last):
+        def dawdle(error):
+            last(error)
+            threading.Event().wait(0.1)
+
+        thread = super().spawn(target, name, dawdle if name == self.name else last)
+        self.threads.append(thread)
+        return thread
+
+
+class Database(Component):
+    def shutdown(self):
+        pass
+
+
+class Broken(Database):
+    def setup(self):
+        raise OSError("no route")
+
+
+def run_to_its_end(runtime, folder, asked_for):
+    """Run a pipeline with threads of all kinds."""
+
+    class Source(Frontend):
+        def produce(self):
+            yield from range(10)
+
+        def stop(self):
+            pass
+
+    class Asking(Transport):
+        database: asked_for
+
+        def transport(self, item):
+            return item
+
+    async def later(item):
+        return item
+
+    plan = (
+        Pipeline(Source, state=str(folder), on_error="dead_letter")
+        .transport(Asking, timeout=SOON)
+        .transport(later)
+        .backend(print)
+        .plan()
+    )
+    with suppress(ComponentError):
+        Engine(plan, runtime=runtime).start()
+
+
+@pytest.mark.parametrize("asked_for", [Database, Broken])
+def test_no_thread_outlives_the_run(asked_for, tmp_path):
+    """When a run has ended, well or not, so have its threads, whichever of them is slow to go."""
+    runtime = Dawdling()
+    run_to_its_end(runtime, tmp_path / "first", asked_for)
+    names = sorted({thread.name for thread in runtime.threads})
+    assert "m3-resources" in names
+    for name in names:
+        runtime = Dawdling(name)
+        run_to_its_end(runtime, tmp_path / name, asked_for)
+        left = [thread.name for thread in runtime.threads if thread.is_alive()]
+        assert left == [], f"{name} was slow to go"
 
 
 def test_times_are_those_of_the_runtimes_clock():
