@@ -18,6 +18,7 @@ from tcp_proxy import DOWN
 
 from m3.errors import BusError, BusTimeoutError
 from m3.messaging import Message, Queue, connect
+from m3.messaging._amqp.leading import TICK
 from m3.messaging.awaited import Awaited
 
 PATIENCE = 30
@@ -168,9 +169,16 @@ def test_what_comes_after_a_long_wait_is_heard(rabbitmq, pool):
         link = bus._consuming.link
         wait = pool.submit(link.wait, awaited, PATIENCE)
         leads(link)
-        publish(bus, Queue(address), b"1")
-        heard.get(timeout=PATIENCE)
-        until(lambda: listener._heard is None and link._lead.asks_back)
+
+        def asks_back():
+            """Let something come; the thread stands by only if it notices that."""
+            publish(bus, Queue(address), b"1")
+            heard.get(timeout=PATIENCE)
+            until(lambda: listener._heard is None)
+            pause = threading.Event()
+            return any(link._lead.asks_back or pause.wait(TICK) for _ in range(5))
+
+        until(asks_back)
         awaited.turn_on()
         assert wait.result(PATIENCE)
         begun = monotonic()
