@@ -125,7 +125,8 @@ class QueueEntrypoint(QueueFrontend, DecoratorDependency):
     message is rejected: it goes to the dead letters of its queue, if that has any.
     A method that raises :exc:`~m3.errors.RetryLater` has its message back in the queue for
     that time, up to as many attempts, whatever *requeue_on_error* says of other errors.
-    A :mod:`poison message <m3.messaging.poison>` is rejected if it then is a dead letter.
+    A message that has ended the process of its receiver 20 times, or as often as it may be
+    tried if that is more, is rejected if it then is a dead letter.
 
     Args:
         requeue_on_error: whether and how a call that has failed is tried again; a
