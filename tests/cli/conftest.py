@@ -130,6 +130,7 @@ class Command:
             [sys.executable, *begin, *arguments],
             cwd=self.folder,
             env=self.environment(**(environment or {})),
+            bufsize=0,  # or what comes with a line that is read is lost to communicate()
             **(streams | options),
         )
         self.processes.append(process)

@@ -461,14 +461,14 @@ def run_and_signal(program, *signals):
         [sys.executable, "-c", dedent(program)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        bufsize=0,  # or what comes with the line is not in what communicate() returns
     )
     with child:
-        assert child.stdout.readline() == "ready\n"
+        assert child.stdout.readline() == b"ready\n"
         for number in signals:
             child.send_signal(number)
         out, _ = child.communicate(timeout=SOON)
-    return child.returncode, out
+    return child.returncode, out.decode()
 
 
 def test_stop_from_a_signal_handler():
