@@ -189,7 +189,7 @@ class Checks:
         """Return what was found; blocks for as long as a check may take at most."""
         current = self.begin()
         left = current.began + PATIENCE - self._runtime.monotonic()
-        return current.found if current.over.wait(max(0.0, left)) else NO_ANSWER
+        return current.wait(max(0.0, left))
 
 
 class Round:
@@ -197,27 +197,36 @@ class Round:
 
     def __init__(self, now: float) -> None:
         self.began = now
-        self.over = Switch()
-        self.found: Components = NO_ANSWER
+        self._over = Switch()
+        self._found: Components = NO_ANSWER
+        self._thread: threading.Thread | None = None
         self._ended = now
 
     def is_stale(self, now: float) -> bool:
         """Return whether it has ended so long ago that another one is due."""
-        return self.over.is_on() and now - self._ended >= FRESH
+        return self._over.is_on() and now - self._ended >= FRESH
 
     def begin(self, check: Callable[[], Components], runtime: "Runtime") -> None:
         """Check in a thread."""
 
         def make() -> None:
-            self.found = check()
+            self._found = check()
 
         def end(error: BaseException | None) -> None:
             if error is not None:
-                self.found = {"components": _told(error)}
+                self._found = {"components": _told(error)}
             self._ended = runtime.monotonic()
-            self.over.turn_on()
+            self._over.turn_on()
 
-        runtime.spawn(make, "m3-checks", end)
+        self._thread = runtime.spawn(make, "m3-checks", end)
+
+    def wait(self, seconds: float) -> Components:
+        """Return what was found; blocks for its end, so many seconds at most."""
+        if not self._over.wait(seconds):
+            return NO_ANSWER
+        assert self._thread is not None
+        self._thread.join()
+        return self._found
 
 
 def _told(error: BaseException) -> str:

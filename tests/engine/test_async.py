@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from workbench import SOON, Keep, assert_accounted, meet
+from workbench import SOON, Keep, assert_accounted, join_threads, meet
 
 from m3 import DROP, Backend, Frontend, Pipeline
 from m3.errors import PlanError, StageError
@@ -195,9 +195,7 @@ def test_a_coroutine_that_hangs_in_its_loop_is_named():
     assert "blocks_the_loop" in report.hung[0].stack
     at_end.set()
     engine.workers[0].thread.join(SOON)
-    for thread in threading.enumerate():
-        if thread.name.startswith("m3-"):
-            thread.join(SOON)
+    join_threads()
 
 
 def test_an_async_frontend_that_raises_is_a_failure():

@@ -4,9 +4,9 @@ import threading
 import time
 
 import pytest
-from workbench import SOON, Blocked, Keep
+from workbench import SOON, Blocked, Dawdling, Keep, join_threads
 
-from m3 import Component, Pipeline, Transport
+from m3 import Component, Engine, Pipeline, Transport
 from m3.engine import health as module
 from m3.engine.health import Examiner, Health
 from m3.errors import StageError
@@ -57,9 +57,7 @@ class Run:
             self.database.gate.set()
         if self.engine.started():
             self.engine.stop()
-        for thread in threading.enumerate():
-            if thread.name == "m3-Database-health":  # it was given up, and ends now
-                thread.join(SOON)
+        join_threads()
 
 
 @pytest.fixture
@@ -230,6 +228,7 @@ def test_an_event_loop_that_is_blocked(monkeypatch):
     may_end.set()
     gate.set()
     engine.stop()
+    join_threads()
 
 
 def test_a_stop_while_components_are_asked(run):
@@ -244,6 +243,30 @@ def test_a_stop_while_components_are_asked(run):
     run.database.gate.set()
     asking.join(SOON)
     assert [health.state for health in found] == ["draining"]
+
+
+def test_who_has_asked_leaves_no_thread():
+    """When it is told how the components are, the thread that has asked them has ended."""
+
+    class Fine(Component):
+        def health(self):
+            pass
+
+    class Asks(Transport):
+        fine: Fine
+
+        def transport(self, data):
+            return data
+
+    gate, runtime = threading.Event(), Dawdling("m3-checks")
+    plan = Pipeline(Blocked(gate)).transport(Asks).backend(Keep([])).plan()
+    engine = Engine(plan, runtime=runtime)
+    engine.start(block=False)
+    assert Examiner(engine).examine().components == {"Fine": None}
+    (checks,) = (thread for thread in runtime.threads if thread.name == "m3-checks")
+    assert not checks.is_alive()
+    gate.set()
+    engine.stop()
 
 
 def test_as_plain_data():

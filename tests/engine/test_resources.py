@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from workbench import SOON
+from workbench import SOON, join_threads
 
 from m3 import Backend, Component, Frontend, Pipeline, Transport, create
 from m3.errors import (
@@ -348,9 +348,7 @@ def test_stop_while_starting():
     assert "in setup()" in str(failed[0])
     assert "release.wait" in str(failed[0])
     release.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("m3-"):
-            thread.join(SOON)
+    join_threads()
 
 
 def test_a_stop_that_ends_the_start():
@@ -377,13 +375,6 @@ def test_a_stop_that_ends_the_start():
     starter.join(SOON)
     assert (report.state, report.errors, report.produced) == ("finished", (), 0)
     assert LOG[-1] == "shutdown Files"
-
-
-def join_threads():
-    """Wait for the threads of a run that was given up."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("m3-"):
-            thread.join(SOON)
 
 
 def test_stop_while_stopping():

@@ -5,7 +5,7 @@ import threading
 from contextlib import suppress
 
 import pytest
-from workbench import SOON
+from workbench import SOON, Dawdling
 
 from m3 import Component, Engine, Frontend, Pipeline, Transport
 from m3.engine import Runtime
@@ -65,23 +65,6 @@ def test_every_thread_comes_from_the_runtime():
         "m3-later-0-sender",
     }
     assert all(thread.daemon for thread in runtime.threads)
-
-
-class Dawdling(Runtime):
-    """Has the threads of one name take a while to end when they have said that all is done."""
-
-    def __init__(self, name=None):
-        self.name = name
-        self.threads = []
-
-    def spawn(self, target, name, last):
-        def dawdle(error):
-            last(error)
-            threading.Event().wait(0.1)
-
-        thread = super().spawn(target, name, dawdle if name == self.name else last)
-        self.threads.append(thread)
-        return thread
 
 
 class Database(Component):

@@ -8,7 +8,7 @@ import time
 from textwrap import dedent
 
 import pytest
-from workbench import SOON, Blocked, Keep, assert_accounted, in_thread, meet
+from workbench import SOON, Blocked, Keep, assert_accounted, in_thread, join_threads, meet
 
 from m3 import Backend, Batch, Frontend, Pipeline
 from m3.errors import EngineStateError, HungWorkerError, PipelineError, StageError
@@ -55,9 +55,7 @@ def at_end():
     event = threading.Event()
     yield event
     event.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("m3-"):
-            thread.join(SOON)
+    join_threads()
 
 
 def test_stop_delivers_what_is_queued():

@@ -8,7 +8,7 @@ from contextlib import closing
 from textwrap import dedent
 
 import pytest
-from workbench import assert_accounted
+from workbench import assert_accounted, join_threads
 
 from m3 import Backend, Batch, Pipeline, PipelineError, Retry, StageError, Transport
 from m3.engine.letters import read_dead_letters
@@ -24,9 +24,7 @@ def stuck():
     event = threading.Event()
     yield event
     event.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("m3-"):
-            thread.join()
+    join_threads()
 
 
 class Sticky(Transport):

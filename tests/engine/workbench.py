@@ -4,6 +4,7 @@ import threading
 import traceback
 
 from m3 import Backend, Frontend
+from m3.engine import Runtime
 from m3.errors import PipelineError
 
 SOON = 10.0
@@ -30,6 +31,30 @@ class Keep(Backend):
 
     def process(self, data):
         self.kept.append(data)
+
+
+class Dawdling(Runtime):
+    """Has the threads of one name take a while to end when they have said that all is done."""
+
+    def __init__(self, name=None):
+        self.name = name
+        self.threads = []
+
+    def spawn(self, target, name, last):
+        def dawdle(error):
+            last(error)
+            threading.Event().wait(0.1)
+
+        thread = super().spawn(target, name, dawdle if name == self.name else last)
+        self.threads.append(thread)
+        return thread
+
+
+def join_threads():
+    """Wait for the threads of a run that was given up, which can end now."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("m3-"):
+            thread.join(SOON)
 
 
 def assert_accounted(report):
