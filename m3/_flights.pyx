@@ -11,17 +11,15 @@ same step: what is left in the list at the end is exactly what nobody has.
 """
 
 from cpython.object cimport PyObject
-from libc.math cimport INFINITY
 
 from m3._order cimport Sequencer
-from m3._queue cimport CLOSED, DONE, BoundedQueue, try_get
+from m3._queue cimport BoundedQueue
 from m3._steps cimport Step
 from m3._sync cimport m3_lock, m3_mutex_init, m3_own, m3_unlock
 from m3._tokens cimport ABANDONED, DROPPED, FAILED, Tally, Token, blame, settle
 from m3._waiting cimport Attempt
 
 from m3._steps import FATAL as _FATAL, Aborted
-from m3.errors import ShutDown
 
 
 cdef int FATAL = _FATAL
@@ -106,15 +104,9 @@ cdef class Flights(Step):
             flight = None
 
     cdef Flight take(self, BoundedQueue inbox):
-        cdef PyObject* item
         cdef PyObject* mark
         cdef size_t place
-        while try_get(inbox, &item, &mark, &place) != DONE:
-            if inbox.wait_to_get(INFINITY, NULL) == CLOSED:
-                raise ShutDown
-        value = m3_own(item)
-        if inbox.budget is not None:
-            value = inbox.budget.unpack(value)
+        value = inbox.await_item(&mark, &place)
         cdef Token token = None if mark == NULL else m3_own(mark)
         cdef Flight flight = Flight(value, token, 0, 0.0, place)
         self.flights.add(flight)

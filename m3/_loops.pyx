@@ -18,7 +18,7 @@ from libc.math cimport INFINITY
 
 from m3._order cimport ADMITTED, OVER, Collect, Sequencer, Turn
 from m3._parking cimport PyThread_type_lock, Switch
-from m3._queue cimport BLOCKED, CLOSED, DONE, BoundedQueue, Outcome, try_get, try_put
+from m3._queue cimport BLOCKED, DONE, BoundedQueue, Outcome, try_get, try_put
 from m3._steps cimport Send, Step, iternextfunc, next_function, raised, stopped_iterating
 from m3._sync cimport m3_fence, m3_is_wanted, m3_load, m3_own, m3_store
 from m3._tokens cimport ABANDONED, DELIVERED, FAILED, Ledger, Tally, Token, settle
@@ -26,7 +26,7 @@ from m3._waiting cimport Attempt, Waiting
 
 from m3._steps import FATAL as _FATAL, Aborted
 from m3._types import Failure as _Failure, Item as _Item
-from m3.errors import ShutDown, StateError, abridged
+from m3.errors import StateError, abridged
 
 
 cdef extern from "Python.h":
@@ -412,15 +412,9 @@ def take(BoundedQueue inbox):
     Raises:
         ShutDown: at the end of the input.
     """
-    cdef PyObject* item
     cdef PyObject* mark
     cdef size_t position
-    while try_get(inbox, &item, &mark, &position) != DONE:
-        if inbox.wait_to_get(INFINITY, NULL) == CLOSED:
-            raise ShutDown
-    value = m3_own(item)
-    if inbox.budget is not None:
-        value = inbox.budget.unpack(value)
+    value = inbox.await_item(&mark, &position)
     token = None
     if mark != NULL:
         token = m3_own(mark)

@@ -30,6 +30,7 @@ cdef class BoundedQueue(Edge):
 
     cdef int put_slowly(self, object item, object block, object timeout) except -1
     cdef object get_slowly(self, object block, object timeout)
+    cdef object await_item(self, PyObject** token, size_t* position)
     cdef Outcome put_owned(self, PyObject* item, PyObject* token, double deadline) except *
     cdef size_t put_some(self, PyObject** items, size_t count) noexcept
     cdef size_t take_some(

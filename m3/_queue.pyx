@@ -25,7 +25,7 @@ from m3._sync cimport m3_own
 from types import GenericAlias
 
 from m3._edge import Producer, QueueStatistics  # no-cython-lint: part of this module
-from m3.errors import Empty, Full
+from m3.errors import Empty, Full, ShutDown
 
 
 cdef extern from "Python.h":
@@ -280,6 +280,20 @@ cdef class BoundedQueue(Edge):
                 raise outcome_error(outcome, Empty)
         Py_XDECREF(token)
         return m3_own(item)
+
+    cdef object await_item(self, PyObject** token, size_t* position):
+        """
+        Wait for an item; the caller owns the reference to its token, which may be NULL.
+
+        Raises:
+            ShutDown: at the end of the input.
+        """
+        cdef PyObject* item
+        while try_get(self, &item, token, position) != DONE:
+            if self.wait_to_get(INFINITY, NULL) == CLOSED:
+                raise ShutDown
+        value = m3_own(item)
+        return value if self.budget is None else self.budget.unpack(value)
 
     cdef Outcome put_owned(self, PyObject* item, PyObject* token, double deadline) except *:
         """Put as soon as there is room; BLOCKED if there is none by *deadline*."""

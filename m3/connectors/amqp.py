@@ -121,7 +121,6 @@ class AmqpFrontend(Frontend[Any]):
         self._form = form
         self._prefetch = prefetch
         self._attempts = attempts
-        self._has_dead_letters = queue.dead_letter is not None
         self._backoff = Backoff(initial=retry_after, maximum=LONGEST_PAUSE)
         self._idle_timeout = idle_timeout
 
@@ -193,9 +192,8 @@ class AmqpFrontend(Frontend[Any]):
             value = message if self._form == "message" else READ.loads(message)
         except BodyError as error:
             return Failure(error, message.body, delivery)
-        if self._has_dead_letters and (poison := poison_in(delivery, self._attempts)):
-            return Failure(poison, value, delivery)
-        return Item(value, delivery)
+        poison = poison_in(delivery, self._attempts) if self.queue.dead_letter is not None else None
+        return Item(value, delivery) if poison is None else Failure(poison, value, delivery)
 
 
 class AmqpBackend(Backend[Any]):

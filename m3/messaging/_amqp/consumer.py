@@ -319,7 +319,6 @@ class AmqpConsumer(Consumer):
     def _consume(self, channel: Channel, queue: Queue) -> None:
         channel.basic_consume(
             queue.name,
-            no_ack=False,
             exclusive=queue.exclusive,
             callback=partial(self._deliver, channel, queue),
             on_cancel=partial(self._cancelled, channel, queue),

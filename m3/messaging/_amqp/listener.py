@@ -60,8 +60,6 @@ class AmqpListener(AmqpConsumer):
         self._hear(message)
 
     def _acknowledge(self, _: Connection) -> None:
-        assert self._heard is not None
-        channel, number = self._heard
-        self._heard = None
-        if channel is self._channel:
-            channel.acknowledge(number, with_earlier=True)
+        heard, self._heard = self._heard, None
+        if heard is not None and heard[0] is self._channel:
+            heard[0].acknowledge(heard[1], with_earlier=True)
