@@ -38,6 +38,16 @@ def pytest_make_parametrize_id(val):
 
 ROOT = Path(__file__).parent.parent
 
+
+@pytest.fixture
+def hurried():
+    """Make the interpreter switch threads as often as it can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

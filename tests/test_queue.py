@@ -39,15 +39,6 @@ def run_threads(*functions):
 
 
 @pytest.fixture
-def frantic_switching():
-    """Switch threads as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.fixture
 def in_thread():
     """Start functions in threads; at the end wait for them."""
     with ThreadPoolExecutor(16) as pool:
@@ -381,7 +372,7 @@ def test_a_queue_in_a_cycle_is_collected():
     assert [reference() for reference in alive] == [None, None]
 
 
-def test_making_producers_races_with_closing_them(frantic_switching):
+def test_making_producers_races_with_closing_them(hurried):
     """A producer is refused or keeps the queue open, never something in between."""
     for _ in range(300):
         queue = BoundedQueue()
@@ -592,7 +583,7 @@ def test_late_ones_leave_the_line_to_those_behind(in_thread):
 
 
 @pytest.mark.parametrize("maxsize", [0, 1, 2, 100])
-def test_each_item_once_and_in_order(frantic_switching, maxsize):
+def test_each_item_once_and_in_order(hurried, maxsize):
     """Three producers, three consumers: nothing lost, doubled or overtaken."""
     queue = BoundedQueue(maxsize)
     handles = [queue.producer() for _ in range(3)]

@@ -47,13 +47,10 @@ def wait_until(condition):
 
 
 @pytest.fixture
-def in_thread():
+def in_thread(hurried):
     """Start functions in threads that switch as often as they can; at the end wait for them."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
     with ThreadPoolExecutor(16) as pool:
         yield pool.submit
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.parametrize(

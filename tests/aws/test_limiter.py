@@ -1,6 +1,5 @@
 """One rate for all who call a service in a region, once it has asked for that."""
 
-import sys
 import threading
 
 import pytest
@@ -145,10 +144,9 @@ def test_the_codes_are_those_of_botocore():
     assert set(ThrottledRetryableChecker._THROTTLED_ERROR_CODES) <= THROTTLED
 
 
+@pytest.mark.usefixtures("hurried")
 def test_threads_share_it(limiter):
     """Eight threads that acquire, succeed and are throttled at the same time all come through."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
     done = []
 
     def work(number):
@@ -164,5 +162,4 @@ def test_threads_share_it(limiter):
         thread.start()
     for thread in threads:
         thread.join(30)
-    sys.setswitchinterval(interval)
     assert sorted(done) == list(range(8))

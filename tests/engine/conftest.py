@@ -1,6 +1,5 @@
-"""What the tests of the engine share: nothing may be left behind, and hurried threads."""
+"""What the tests of the engine share: nothing may be left behind."""
 
-import sys
 import threading
 
 import pytest
@@ -12,12 +11,3 @@ def no_thread_left():
     yield
     left = [thread.name for thread in threading.enumerate() if thread.name.startswith("m3-")]
     assert left == []
-
-
-@pytest.fixture
-def hurried():
-    """Make the interpreter switch threads as often as it can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)

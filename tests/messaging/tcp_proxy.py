@@ -131,6 +131,16 @@ class TcpProxy:
         return data[most:]
 
 
+FAULTS = {
+    "down": lambda proxy: proxy.down(),
+    "reset": lambda proxy: proxy.reset(),
+    "black hole up": lambda proxy: proxy.hold(UP),
+    "black hole down": lambda proxy: proxy.hold(DOWN),
+    "black hole": lambda proxy: proxy.hold(UP, DOWN),
+}
+"""What a proxy does so that nothing comes through."""
+
+
 class Counter:
     """How often a text was seen among the bytes that went by."""
 

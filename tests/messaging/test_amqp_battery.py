@@ -1,7 +1,5 @@
 """The bus on RabbitMQ keeps the promises of all buses."""
 
-import sys
-
 import pytest
 from rabbitmq import URL
 
@@ -11,21 +9,12 @@ from m3.testing import BusBattery
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("rabbitmq")]
 
 
-@pytest.fixture
-def restless():
-    """Threads take turns as often as the interpreter can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
 class TestAmqp(BusBattery):
     def connect(self):
         return connect(URL)
 
 
-@pytest.mark.usefixtures("restless")
+@pytest.mark.usefixtures("hurried")
 class TestAmqpRestless(TestAmqp):
     pass
 

@@ -12,7 +12,7 @@ from time import monotonic
 from uuid import uuid4
 
 import pytest
-from tcp_proxy import DOWN, UP
+from tcp_proxy import DOWN, FAULTS, UP
 
 from m3.errors import BusError, BusTimeoutError
 from m3.messaging import Exchange, Message, Queue, connect
@@ -23,14 +23,6 @@ pytestmark = [pytest.mark.services, pytest.mark.usefixtures("rabbitmq")]
 PATIENCE = 30
 QUICK = {"heartbeat": 2, "connect_timeout": 1.0, "reconnect": Backoff(initial=0.05, maximum=0.2)}
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
-
-FAULTS = {
-    "down": lambda proxy: proxy.down(),
-    "reset": lambda proxy: proxy.reset(),
-    "black hole up": lambda proxy: proxy.hold(UP),
-    "black hole down": lambda proxy: proxy.hold(DOWN),
-    "black hole": lambda proxy: proxy.hold(UP, DOWN),
-}
 
 
 @pytest.fixture
@@ -230,6 +222,16 @@ def test_publishers_wait_while_the_broker_is_full(bus, queue):
     assert bus.consumer(queue).receive(PATIENCE).message.body == b"2"
 
 
+def comes_through(bus, queue, consumer):
+    """Publish until the queue is there again, and what is published received."""
+    received = None
+    while received is None:
+        with suppress(BusError):
+            bus.publish(Message(body=b"1"), routing_key=queue.name, mandatory=True)
+        received = consumer.receive(0.2)
+    return received.message.body == b"1"
+
+
 def test_an_exclusive_queue_is_taken_again(bus, tcp_proxy, losses):
     """A broker that has not noticed yet refuses an exclusive queue, and is asked again."""
     queue = Queue(f"m3-test-{uuid4().hex}", durable=False, exclusive=True)
@@ -237,12 +239,7 @@ def test_an_exclusive_queue_is_taken_again(bus, tcp_proxy, losses):
     tcp_proxy.hold(UP, DOWN)
     assert losses.lost.wait(PATIENCE)
     tcp_proxy.heal()
-    received = None
-    while received is None:
-        with suppress(BusError):
-            bus.publish(Message(body=b"1"), routing_key=queue.name, mandatory=True)
-        received = consumer.receive(0.2)
-    assert received.message.body == b"1"
+    assert comes_through(bus, queue, consumer)
 
 
 def test_what_a_broker_has_lost_is_declared_again(bus, rabbitmq, queue, tcp_proxy, losses):
@@ -264,12 +261,7 @@ def test_a_queue_that_somebody_deletes_is_declared_again(bus, rabbitmq, queue):
     consumer = bus.consumer(queue)
     with connect(rabbitmq) as other:
         other.delete(queue)
-    received = None
-    while received is None:
-        with suppress(BusError):
-            bus.publish(Message(body=b"1"), routing_key=queue.name, mandatory=True)
-        received = consumer.receive(0.2)
-    assert received.message.body == b"1"
+    assert comes_through(bus, queue, consumer)
 
 
 def test_another_broker_takes_over(rabbitmq, proxied, queue, tcp_proxy, losses):

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 from tcp_proxy import DOWN
+from waiting import until
 
 from m3.errors import BusError, BusTimeoutError
 from m3.messaging import Message, Queue, connect
@@ -54,14 +55,6 @@ def queue(bus):
 def pool():
     with ThreadPoolExecutor(20) as pool:
         yield pool
-
-
-def until(condition):
-    """Wait for a condition."""
-    pause, end = threading.Event(), monotonic() + PATIENCE
-    while not condition():
-        assert monotonic() < end
-        pause.wait(0.001)
 
 
 def leads(link):

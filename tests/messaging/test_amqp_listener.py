@@ -1,12 +1,11 @@
 """Listeners of RabbitMQ's queues: what they hear, acknowledge, and refuse."""
 
-import threading
 from queue import Queue as Heard
-from time import monotonic
 from uuid import uuid4
 
 import pytest
 from tcp_proxy import DOWN
+from waiting import until
 
 from m3.messaging import Message, Queue, connect
 
@@ -31,14 +30,6 @@ def publish(bus, queue, *bodies):
 
 def bodies_of(heard, count):
     return [heard.get(timeout=PATIENCE).body for _ in range(count)]
-
-
-def until(condition):
-    """Wait for a condition."""
-    pause, end = threading.Event(), monotonic() + PATIENCE
-    while not condition():
-        assert monotonic() < end
-        pause.wait(0.001)
 
 
 def test_what_was_heard_is_acknowledged(rabbitmq, queue):

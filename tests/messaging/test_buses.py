@@ -1,21 +1,11 @@
 """The buses of m3 keep the promises of all buses."""
 
-import sys
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from m3.messaging import connect
 from m3.testing import BusBattery
-
-
-@pytest.fixture
-def restless():
-    """Threads take turns as often as the interpreter can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 class TestMemory(BusBattery):
@@ -25,7 +15,7 @@ class TestMemory(BusBattery):
         return connect(f"memory://{self.token}")
 
 
-@pytest.mark.usefixtures("restless")
+@pytest.mark.usefixtures("hurried")
 class TestMemoryRestless(TestMemory):
     pass
 
@@ -43,6 +33,6 @@ class TestSqlite(BusBattery):
         return connect(f"sqlite:///{self.folder.name}/bus.db")
 
 
-@pytest.mark.usefixtures("restless")
+@pytest.mark.usefixtures("hurried")
 class TestSqliteRestless(TestSqlite):
     pass

@@ -118,12 +118,17 @@ def arrivals():
 
 
 @pytest.fixture
-def start(config, bus):
+def clock():
+    """Return the clock of the services, None for that of the machine."""
+
+
+@pytest.fixture
+def start(config, bus, clock):
     """Return a function that starts an instance of a service, until the test ends."""
     containers = []
 
     def start(service_cls, **options):
-        container = ServiceContainer(service_cls, {**config, **options})
+        container = ServiceContainer(service_cls, {**config, **options}, clock=clock)
         container.start()
         containers.append(container)
         return container

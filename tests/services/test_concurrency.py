@@ -1,6 +1,5 @@
 """Many calls at once: nobody gets the answer of another, and nothing is left behind."""
 
-import sys
 import threading
 
 import pytest
@@ -33,16 +32,7 @@ class Relay:
         return [reply.result() for reply in replies]
 
 
-@pytest.fixture
-def hasty_switches():
-    """Let threads take turns as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("hasty_switches")
+@pytest.mark.usefixtures("hurried")
 def test_every_caller_gets_its_own_answer(serve, cluster):
     """Results and errors of calls that overlap are not mixed up."""
     serve(Echo, Relay)
@@ -67,7 +57,7 @@ def test_every_caller_gets_its_own_answer(serve, cluster):
     assert wrong == []
 
 
-@pytest.mark.usefixtures("hasty_switches")
+@pytest.mark.usefixtures("hurried")
 def test_a_service_that_is_killed_among_others_loses_no_call(serve, config, cluster):
     """Its calls come to another instance: each caller gets an answer."""
     serve(Echo)
@@ -95,7 +85,7 @@ def test_a_service_that_is_killed_among_others_loses_no_call(serve, config, clus
     assert wrong == []
 
 
-@pytest.mark.usefixtures("hasty_switches")
+@pytest.mark.usefixtures("hurried")
 def test_services_start_and_stop_beside_each_other(config, bus):
     """Several runners in one process do not disturb each other."""
     problems = []

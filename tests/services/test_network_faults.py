@@ -6,7 +6,7 @@ from contextlib import suppress
 from time import monotonic
 
 import pytest
-from tcp_proxy import DOWN, UP
+from tcp_proxy import DOWN, FAULTS
 
 from m3.errors import BusError, UndeliverableError
 from m3.messaging import Exchange, Message, Queue, connect
@@ -35,14 +35,6 @@ GRACE = 2.5
 """Seconds beyond a deadline, on a busy machine."""
 
 EVENTS = 200
-
-FAULTS = {
-    "down": lambda proxy: proxy.down(),
-    "reset": lambda proxy: proxy.reset(),
-    "black hole up": lambda proxy: proxy.hold(UP),
-    "black hole down": lambda proxy: proxy.hold(DOWN),
-    "black hole": lambda proxy: proxy.hold(UP, DOWN),
-}
 
 
 def slow(proxy):

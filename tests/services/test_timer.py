@@ -25,22 +25,6 @@ def clock():
     return FakeClock()
 
 
-@pytest.fixture
-def start(config, bus, clock):
-    """Return a function that starts a service with the clock, until the test ends."""
-    containers = []
-
-    def start(service_cls):
-        container = ServiceContainer(service_cls, config, clock=clock)
-        container.start()
-        containers.append(container)
-        return container
-
-    yield start
-    for container in containers:
-        container.stop()
-
-
 def test_a_day_without_drift(start, clock):
     """Whatever the calls do, they are made at the times of the grid, all of them."""
     times = []

@@ -19,7 +19,7 @@ import pytest
 from m3._queue import BoundedQueue
 from m3.errors import Empty, Full, ShutDown
 
-pytestmark = [pytest.mark.stress, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(3600), pytest.mark.usefixtures("hurried")]
 
 ITEMS = int(os.environ.get("M3_STRESS_ITEMS", "200000"))
 # An item is producer * SPAN + number.
@@ -35,15 +35,6 @@ CONFIGURATIONS = [  # producers, consumers, maxsize, share of the items
     (3, 3, 0, 0.21),
     (16, 16, 7, 0.05),
 ]
-
-
-@pytest.fixture(autouse=True)
-def frantic_switching():
-    """Switch threads as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def check(takings, put):

@@ -2,18 +2,7 @@
 
 import socket
 
-import pytest
-
 from m3.connectors._input.reading import Source, open_path
-from m3.connectors._input.wakeup import Wakeup
-
-
-@pytest.fixture
-def wakeup():
-    wakeup = Wakeup()
-    wakeup.open()
-    yield wakeup
-    wakeup.close()
 
 
 def test_a_read_without_data_is_waited_for_again(wakeup):

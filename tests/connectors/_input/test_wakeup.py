@@ -3,17 +3,7 @@
 import socket
 import threading
 
-import pytest
-
 from m3.connectors._input.wakeup import Wakeup
-
-
-@pytest.fixture
-def wakeup():
-    wakeup = Wakeup()
-    wakeup.open()
-    yield wakeup
-    wakeup.close()
 
 
 def test_a_wakeup_before_the_wait_counts(wakeup):
