@@ -58,12 +58,12 @@ cdef tuple PROPERTIES = (
     (1 << 3, "app_id"),
     (1 << 2, "cluster_id"),
 )
+cdef tuple WRITTEN = PROPERTIES[:10]
 
 cdef enum:
     HEADERS = 1 << 13
     OCTETS = 1 << 12 | 1 << 11
     TIMESTAMP = 1 << 6
-    WRITTEN = 10
 
 
 class UnusualError(ValueError):
@@ -588,7 +588,7 @@ cdef size_t put_header(
     piece.number(0, 2)
     piece.number(body_size, 8)
     piece.number(0, 2)
-    for flag, name in PROPERTIES[:WRITTEN]:
+    for flag, name in WRITTEN:
         value = properties.get(name)
         if value is None:
             continue

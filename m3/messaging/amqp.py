@@ -157,17 +157,14 @@ class AmqpBus(Bus):
         """See :meth:`Bus.declare`."""
         publishing = self._up()
         for entity in entities:
-            # An exclusive queue belongs to the connection that declares it.
-            is_exclusive = isinstance(entity, Queue) and entity.exclusive
-            duty = self._receiving() if is_exclusive else publishing
-            duty.link.call(partial(duty.topology.declare, entities=[entity]), PATIENCE)
+            duty = self._duty_of(entity, publishing)
+            duty.link.call(partial(duty.topology.declare, entity=entity), PATIENCE)
 
     def delete(self, *entities: Exchange | Queue) -> None:
         """See :meth:`Bus.delete`."""
         publishing = self._up()
         for entity in entities:
-            is_exclusive = isinstance(entity, Queue) and entity.exclusive
-            duty = self._receiving() if is_exclusive else publishing
+            duty = self._duty_of(entity, publishing)
             if isinstance(entity, Queue) and self._consuming is not None:
                 for consumer in list(self._consuming.consumers):
                     consumer.dismiss(entity.name)
@@ -259,6 +256,11 @@ class AmqpBus(Bus):
             raise BusError(f"the bus at {self._brokers} is not connected: set it up, or use with")
         publishing.link.check_process()
         return publishing
+
+    def _duty_of(self, entity: Exchange | Queue, publishing: Publishing) -> Publishing | Consuming:
+        """Return whose connection to use: an exclusive queue belongs to the one that has it."""
+        is_exclusive = isinstance(entity, Queue) and entity.exclusive
+        return self._receiving() if is_exclusive else publishing
 
     def _receiving(self) -> Consuming:
         with self._lock:

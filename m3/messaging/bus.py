@@ -419,11 +419,12 @@ class Consumer:
     """
 
     late: int = 0
+    _is_stopped: bool = False
 
     @property
     def is_stopped(self) -> bool:
         """Whether nothing more is received: it, or its bus, was stopped or closed."""
-        raise NotImplementedError
+        return self._is_stopped
 
     def receive(self, timeout: float | None = None) -> Delivery | None:
         """

@@ -140,7 +140,6 @@ class AmqpConsumer(Consumer):
         self._lock = threading.Lock()
         self._bell = Bell()
         self._moved_all = threading.Condition(self._lock)
-        self._is_stopped = False
         self._arrived: deque[Delivery] = deque()
         self._unsettled: dict[Tag, Delivery] = {}
         self._offered_to: Callable[[Delivery], bool] | None = None
@@ -149,11 +148,6 @@ class AmqpConsumer(Consumer):
         self._channel: Channel | None = None
         self.refusal: BusError | None = None
         """Why the broker does not deliver to it just now, although there is a connection."""
-
-    @property
-    def is_stopped(self) -> bool:
-        """See :attr:`Consumer.is_stopped`."""
-        return self._is_stopped
 
     # -- for any thread
 

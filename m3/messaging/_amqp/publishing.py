@@ -231,8 +231,7 @@ class Publishing:
         except Exception as error:
             parcel.finish(error)
         else:
-            self._waiting.append(parcel)
-            self._flush(connection)
+            self._send_again(parcel, connection)
 
     # -- what the broker says
 

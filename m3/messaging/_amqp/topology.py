@@ -42,19 +42,18 @@ class Topology:
         self._on_declare = on_declare
         self._kept: dict[tuple[type, str], Exchange | Queue] = {}
 
-    def declare(self, connection: Connection, entities: Iterable[Exchange | Queue]) -> None:
-        """Declare exchanges and queues, and remember those that go with nobody else."""
-        for entity in entities:
-            with closing(connection.channel()) as channel:
-                self.declare_on(channel, entity)
-            if isinstance(entity, Exchange) or not (entity.auto_delete or entity.exclusive):
-                self._kept[type(entity), entity.name] = entity
+    def declare(self, connection: Connection, entity: Exchange | Queue) -> None:
+        """Declare an exchange or a queue, and remember it if it goes with nobody else."""
+        with closing(connection.channel()) as channel:
+            self.declare_on(channel, entity)
+        if isinstance(entity, Exchange) or not (entity.auto_delete or entity.exclusive):
+            self._kept[type(entity), entity.name] = entity
 
     def declare_again(self, connection: Connection) -> None:
         """Declare what was remembered; a broker may have lost it, or be another one."""
         for entity in list(self._kept.values()):
             try:
-                self.declare(connection, [entity])
+                self.declare(connection, entity)
             except LOST:
                 raise
             except AMQPError as error:
@@ -134,7 +133,7 @@ class Topology:
             with closing(connection.channel()) as channel:
                 channel.queue_declare(name, passive=True)
         except NotFound:
-            self.declare(connection, [Queue(name)])
+            self.declare(connection, Queue(name))
 
     def _arguments(self, queue: Queue) -> dict[str, Any]:
         arguments: dict[str, Any] = {}

@@ -34,7 +34,6 @@ class MemoryConsumer(Consumer):
         self._forget = forget
         self._bell = Bell()
         self._is_waiting = False
-        self._is_stopped = False
         self._unsettled: dict[object, Entry] = {}
         self._offered_to: Callable[[Delivery], bool] | None = None
         self._left: deque[Delivery] = deque()
@@ -46,11 +45,6 @@ class MemoryConsumer(Consumer):
                     raise BusError(f"queue {shelf.spec.name!r} is exclusive, and has a consumer")
             for shelf in self._shelves:
                 shelf.consumers += 1
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether nothing more is received."""
-        return self._is_stopped
 
     def receive(self, timeout: float | None = None) -> Delivery | None:
         """See :meth:`Consumer.receive`."""

@@ -93,13 +93,7 @@ class Clerk:
         self._thread.start()
         self._begun.result()
 
-    def do(
-        self,
-        function: Callable[[Database], Any],
-        *,
-        timeout: float | None = None,
-        is_durable: bool = False,
-    ) -> Any:
+    def do(self, function: Callable[[Database], Any], *, timeout: float | None = None) -> Any:
         """
         Return what *function* returns, when it is committed.
 
@@ -107,7 +101,7 @@ class Clerk:
             BusTimeoutError: it has taken too long.
             BusError: it cannot be done.
         """
-        job = Job(function, is_durable=is_durable)
+        job = Job(function)
         self.begin(job)
         return self.finish(job, timeout)
 

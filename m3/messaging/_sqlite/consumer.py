@@ -39,15 +39,10 @@ class SqliteConsumer(Consumer):
         self._ready: deque[Delivery] = deque()
         self._unsettled: set[Tag] = set()
         self._unwritten: set[Tag] = set()
-        self._is_hungry = self._is_unanswered = self._is_stopped = False
+        self._is_hungry = self._is_unanswered = False
         self._error: BusError | None = None
         self._loss: BusError | None = None
         clerk.admit(self)
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether nothing more is received."""
-        return self._is_stopped
 
     def receive(self, timeout: float | None = None) -> Delivery | None:
         """See :meth:`Consumer.receive`."""

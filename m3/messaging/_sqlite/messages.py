@@ -43,7 +43,11 @@ class Written(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """What a delivery is known by: if it was taken away from its session, nothing has it."""
+    """
+    What a delivery is known by: if it was taken away from its session, nothing has it.
+
+    Its fields are the parameters of OWN.
+    """
 
     id: int
     session: int
@@ -158,25 +162,25 @@ def claim(database: Database, session: int, queue: str, most: int) -> list[Deliv
 
 def ack(database: Database, tag: Tag) -> bool:
     """Remove a message; return whether the session still had it."""
-    return database.execute(f"DELETE FROM messages {OWN}", _own(tag)).rowcount > 0
+    return database.execute(f"DELETE FROM messages {OWN}", tag).rowcount > 0
 
 
 def requeue(database: Database, tag: Tag, due: float | None = None) -> bool:
     """Put a message back where it was, not before *due*; return whether the session had it."""
     update = f"UPDATE messages SET owner = NULL, due = ? {OWN} RETURNING queue"
-    return _put_back(database, database.execute(update, (due, *_own(tag))))
+    return _put_back(database, database.execute(update, (due, *tag)))
 
 
 def unclaim(database: Database, tags: Iterable[Tag]) -> None:
     """Put messages back that nobody has received."""
     update = f"UPDATE messages SET owner = NULL, attempts = attempts - 1 {OWN} RETURNING queue"
     for tag in tags:
-        _put_back(database, database.execute(update, _own(tag)))
+        _put_back(database, database.execute(update, tag))
 
 
 def reject(database: Database, tag: Tag) -> bool:
     """Make a dead letter of a message, or discard it; return whether the session had it."""
-    row = database.execute(f"SELECT id FROM messages {OWN}", _own(tag)).fetchone()
+    row = database.execute(f"SELECT id FROM messages {OWN}", tag).fetchone()
     if row is None:
         return False
     _bury(database, row[0], "rejected")
@@ -201,10 +205,6 @@ def next_alarm(database: Database) -> float | None:
     )
     times = [database.execute(query).fetchone()[0] for query in queries]
     return min((moment for moment in times if moment is not None), default=None)
-
-
-def _own(tag: Tag) -> tuple[int, int, int]:
-    return (tag.id, tag.session, tag.attempts)
 
 
 def _put_back(database: Database, rows: Iterable[tuple[str]]) -> bool:
