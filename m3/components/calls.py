@@ -110,7 +110,7 @@ class Call:
         if await has_ended(task, GRACE):
             self.has_returned = task.result().error is None
         else:
-            self.is_given_up = True
+            self.is_given_up, self.has_ended = True, False
             task.add_done_callback(self._end_late)
         raise Overdue(stack)
 

@@ -145,6 +145,33 @@ def test_a_hanging_check_does_not_keep_a_component_from_its_shutdown(journal, ga
     assert journal.entries == ["+c", "?", "-c"]
 
 
+@pytest.mark.parametrize("is_decorated", [False, True])
+def test_a_check_that_ignores_being_cancelled(journal, gate, monkeypatch, is_decorated):
+    """The same with a coroutine, also one that a plain method returns."""
+    monkeypatch.setattr(calls, "GRACE", SOON)
+
+    async def stubborn(_):
+        journal.entries.append("?")
+        while not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.001)
+
+    def plain(self):
+        return stubborn(self)
+
+    class Checked(journal.component("c")):
+        pass
+
+    Checked.health = plain if is_decorated else stubborn
+    conductor = Conductor()
+    conductor.add(Checked)
+    with conductor:
+        assert "took longer" in str(conductor.health(SOON)["Checked"])
+        assert "has not ended yet" in str(conductor.health(SOON)["Checked"])
+        gate.set()
+    assert journal.entries == ["+c", "?", "-c"]
+
+
 def test_a_late_setup_with_an_async_shutdown(journal, gate):
     """The coroutine runs in that thread."""
 
