@@ -64,9 +64,9 @@ def _resources(configuration: "Configuration", plan: "Plan") -> Iterator[str]:
 def _asked_for(spec: "StageSpec") -> "Iterator[Effective]":
     """Iterate over the resources that a stage asks for, as if they were options."""
     from m3.config import Effective, Origin
-    from m3.engine.resources import components_of
+    from m3.engine.resources import components_of, user_of
 
-    for name, kind in components_of(spec):
+    for name, kind in components_of(user_of(spec.target)):
         yield Effective(name, kind.__qualname__, Origin("default", "resource"))
 
 

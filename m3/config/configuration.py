@@ -11,7 +11,7 @@ import attrs
 from m3.config.error_policies import error_policy, imported_at, named
 from m3.config.merging import KINDS, TABLES, Merged, merge
 from m3.config.origins import DEFAULT, KeyPath, Origin, Problem
-from m3.config.own_options import Owner, is_secret, own_options, own_value, wrong_options
+from m3.config.own_options import Owner, is_secret, own_options, own_values, wrong_options
 from m3.config.resources import class_for, classes_by_name, make
 from m3.config.schema import ENGINE_OPTIONS, PipelineConfig, StageConfig, structured
 from m3.config.sources import (
@@ -125,11 +125,7 @@ class Configuration:
     def _check_resources(self) -> None:
         """Say what the pools have; find the class of each resource, and check its options."""
         extend({name: plain(backends) for name, backends in self.options.pools.items()})
-        try:
-            wanted = classes_by_name(self._targets.values())
-        except ConfigError as error:
-            self._merged.complain((), str(error))
-            return
+        wanted = classes_by_name(self._targets.values())
         for name, given in self.options.resources.items():
             path = ("resources", name)
             try:
@@ -212,8 +208,7 @@ class Configuration:
         imported = self._named[path]
         chosen["sizeof"] = imported.get(("sizeof",), stage.sizeof)
         chosen["on_error"] = error_policy(stage.on_error, imported)
-        options = {o.name: o for o in own_options(self._targets[path], _kind(path))}
-        own = {name: own_value(value, options.get(name)) for name, value in stage.options.items()}
+        own = own_values(self._targets[path], _kind(path), stage.options)
         return own | {name: value for name, value in chosen.items() if value is not None}
 
     def _stage_values(self, path: KeyPath) -> dict[str, Any]:

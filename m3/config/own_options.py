@@ -12,7 +12,7 @@ from m3.engine.shape import is_stage_class
 from m3.registry import Kind, Option, options_of
 from m3.secret import Secret
 
-__all__ = ("is_secret", "own_options", "own_value", "wrong_options")
+__all__ = ("is_secret", "own_options", "own_value", "own_values", "wrong_options")
 
 Owner = Kind | Literal["resource"]
 """What has options of its own."""
@@ -27,6 +27,12 @@ def own_options(target: Any, owner: Owner) -> tuple[Option, ...]:
         return ()
     common = _common_options(owner)
     return tuple(option for option in options_of(target) if option.name not in common)
+
+
+def own_values(target: Any, owner: Owner, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options in *given* as the target is to get them."""
+    options = {option.name: option for option in own_options(target, owner)}
+    return {name: own_value(value, options.get(name)) for name, value in given.items()}
 
 
 def wrong_options(target: Any, owner: Owner, given: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from m3.components.annotations import wants
-from m3.components.resources import is_component_class
+from m3.components.graph import reachable
 from m3.config.origins import hint
-from m3.config.own_options import own_options, own_value
+from m3.config.own_options import own_values
 from m3.config.schema import ResourceConfig
+from m3.engine.resources import components_of, user_of
 from m3.errors import ConfigError
 from m3.errors import describe as describe_error
 from m3.registry import load
@@ -22,16 +22,10 @@ def classes_by_name(targets: Iterable[object]) -> dict[str, set[type]]:
     Those of the *targets*, which are stages, and of all that these need in turn.
     """
     found: dict[str, set[type]] = {}
-    seen: set[type] = set()
-    waiting = [target if isinstance(target, type) else type(target) for target in targets]
-    while waiting:
-        cls = waiting.pop()
-        for want in wants(cls).values():
-            for asked_for in filter(is_component_class, want.types):
-                found.setdefault(want.attribute, set()).add(asked_for)
-                if asked_for not in seen:
-                    seen.add(asked_for)
-                    waiting.append(asked_for)
+    users = reachable(map(user_of, targets), lambda cls: [kind for _, kind in components_of(cls)])
+    for cls in users:
+        for name, kind in components_of(cls):
+            found.setdefault(name, set()).add(kind)
     return found
 
 
@@ -69,8 +63,7 @@ def make(cls: Any, given: ResourceConfig) -> Any:
     Raises:
         ConfigError: its constructor has refused them.
     """
-    options = {option.name: option for option in own_options(cls, "resource")}
-    own = {name: own_value(value, options.get(name)) for name, value in given.options.items()}
+    own = own_values(cls, "resource", given.options)
     try:
         resource = cls(**own)
     except Exception as error:

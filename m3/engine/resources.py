@@ -34,6 +34,7 @@ __all__ = (
     "conductor_with",
     "errors_of",
     "mistakes_in_resources",
+    "user_of",
 )
 
 
@@ -192,7 +193,7 @@ class Resources:
         for pool in pools:
             for spec in pool.specs:
                 threads = _threads(spec, pool)
-                conductor.require(_user(spec), given=_given_to(spec), threads=threads)
+                conductor.require(user_of(spec.target), given=_given_to(spec), threads=threads)
         return conductor
 
 
@@ -215,7 +216,7 @@ def conductor_of(plan: Plan) -> "Conductor":
     """Return a conductor of what the stages of *plan* ask for; nothing is started."""
     conductor = conductor_with(plan.resources)
     for spec in plan:
-        conductor.require(_user(spec), given=_given_to(spec))
+        conductor.require(user_of(spec.target), given=_given_to(spec))
     return conductor
 
 
@@ -226,9 +227,9 @@ def mistakes_in_resources(plan: Plan) -> list[M3Error]:
     return errors_of(lambda: conductor_of(plan).graph())
 
 
-def components_of(spec: StageSpec) -> Iterator[tuple[str, type]]:
-    """Iterate over the components that a stage asks for: the attribute, and its class."""
-    for want in wants(_user(spec)).values():
+def components_of(cls: type) -> Iterator[tuple[str, type]]:
+    """Iterate over the components that a class asks for: the attribute, and its class."""
+    for want in wants(cls).values():
         yield from ((want.attribute, kind) for kind in want.types if is_component_class(kind))
 
 
@@ -245,15 +246,15 @@ def errors_of(act: Callable[[], object]) -> list[M3Error]:
 
 def _asks(spec: StageSpec) -> bool:
     """Tell whether a stage names a component, or something that cannot be resolved."""
-    asked_for = (kind for want in wants(_user(spec)).values() for kind in want.types)
+    asked_for = (kind for want in wants(user_of(spec.target)).values() for kind in want.types)
     return any(is_component_class(kind) or isinstance(kind, Unresolved) for kind in asked_for)
 
 
-def _user(spec: StageSpec) -> type:
-    """Return the class whose annotations say what the stage asks for."""
-    if inspect.isfunction(spec.target):
-        return _class_with_needs_of(spec.target)
-    return spec.target if isinstance(spec.target, type) else type(spec.target)
+def user_of(target: object) -> type:
+    """Return the class whose annotations say what a stage asks for, by the target of the stage."""
+    if inspect.isfunction(target):
+        return _class_with_needs_of(target)
+    return target if isinstance(target, type) else type(target)
 
 
 def _given_to(spec: StageSpec) -> Collection[str]:

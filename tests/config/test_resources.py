@@ -42,6 +42,8 @@ class Circular(Transport):
 class Both(Transport):
     db: Disk
     def transport(self, data): return data
+
+def placed(data, *, disk: Disk): return data
 """
 
 STAGES = """\
@@ -82,6 +84,13 @@ def test_class_of_the_annotation(configured):
 def test_what_a_component_asks_for(configured):
     """A component's own resources are found by their names, too."""
     plan = configured('[resources.db]\nurl = "x"\n[resources.disk]\npath = "/data"').plan()
+    assert plan.resources["disk"].path == "/data"
+
+
+def test_what_a_function_asks_for(configured):
+    """A stage that is a function asks by its keyword-only parameters, as a class by attributes."""
+    stage = '[[transport]]\nuse = "resources_of_test:placed"\n'
+    plan = configured(stage + '[resources.db]\nurl = "x"\n[resources.disk]\npath = "/data"').plan()
     assert plan.resources["disk"].path == "/data"
 
 
