@@ -7,7 +7,7 @@ from typing import Any
 from m3.aws.circuit import Circuit
 from m3.aws.limiter import THROTTLED, Limiter
 
-__all__ = ("Region", "client_of", "is_denial", "is_regional")
+__all__ = ("Region", "client_of", "code_of", "is_denial", "is_regional")
 
 REFUSED = frozenset(
     {"AuthFailure", "InvalidClientTokenId", "OptInRequired", "UnrecognizedClientException"}
@@ -84,7 +84,7 @@ class Region:
         if response is None:
             return
         http, parsed = response
-        if code_of(parsed) in THROTTLED or http.status_code == 429:
+        if code_in(parsed) in THROTTLED or http.status_code == 429:
             self.limiter.slow_down()
         elif http.status_code < 500:
             self.limiter.succeeded()
@@ -113,9 +113,15 @@ def client_of(made: Any) -> Any:
     return made.meta.client if isinstance(made, ServiceResource) else made
 
 
-def code_of(answer: Any) -> str:
+def code_in(answer: Any) -> str:
     """Return the code of the error in an answer of AWS, or nothing."""
     return str(answer.get("Error", {}).get("Code", ""))
+
+
+def code_of(error: Exception) -> str:
+    """Return the code by which AWS calls *error*; empty if it did not come from there."""
+    response = getattr(error, "response", None)
+    return code_in(response) if isinstance(response, dict) else ""
 
 
 def is_regional(error: Exception) -> bool:
@@ -132,9 +138,9 @@ def is_regional(error: Exception) -> bool:
     if not isinstance(error, ClientError):
         return isinstance(error, (NoConnectionError, HTTPClientError))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status >= 500 or code_of(error.response) in THROTTLED | REFUSED
+    return status >= 500 or code_of(error) in THROTTLED | REFUSED
 
 
 def is_denial(error: Exception) -> bool:
     """Return whether a service has answered that the caller may not do what was asked."""
-    return code_of(getattr(error, "response", {})) in DENIED
+    return code_of(error) in DENIED

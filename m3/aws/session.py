@@ -101,11 +101,6 @@ class Session:
             name: str | None = self._opened().region_name
         return name
 
-    def has_credentials(self) -> bool:
-        """Return whether credentials are found; a role is not assumed for that."""
-        with self._lock:
-            return self._opened().get_credentials() is not None
-
     def client(self, service: str, region: str, **options: Any) -> Any:
         """Return a new client."""
         with self._lock:

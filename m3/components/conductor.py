@@ -5,14 +5,13 @@ import contextlib
 import inspect
 import signal
 import threading
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from typing import Any, NamedTuple, Self, TypeVar, overload
 
 from m3.components.calls import has_ended
 from m3.components.component import Component
 from m3.components.drawing import Graph, snapshot
-from m3.components.graph import Node, User, asked_of, build, reachable
+from m3.components.graph import Node, User, asked_of, build
 from m3.components.lifecycle import Lifecycle
 from m3.components.loops import CallersLoop, Home, LoopThread, result_of, run_here, running_loop
 from m3.components.phases import HEALTH_TIMEOUT
@@ -243,7 +242,7 @@ class Conductor:
     def graph(self) -> Graph:
         """Return who needs whom and what each is about, in this run, the last, or the next."""
         if self._last is None:
-            self._last = self._build()
+            self._last = build(self._resources, self._users)
         return snapshot(self._last)
 
     def busy(self) -> list[Busy]:
@@ -299,24 +298,10 @@ class Conductor:
             resource.config = {}
         resource.logger = self._logging_policy(type(resource))
 
-    def _build(self) -> list[Node]:
-        nodes = build(self._resources, self._users)
-        by_resource = {id(node.resource): node for node in nodes}
-        used: Counter[Node] = Counter()
-        for user, given, threads in self._users:
-            needs = [found for _, found in asked_of(user, user, self._resources, given)]
-            nearest = [by_resource[id(need)] for need in needs if need is not ABSENT]
-            for node in reachable(nearest, lambda node: node.needs):
-                used[node] += threads
-        for node, threads in used.items():
-            if threads and isinstance(node.resource, Component):
-                node.resource.threads = threads
-        return nodes
-
     def _begin(self, home: Home) -> Lifecycle:
         if self._lifecycle is not None:
             raise ComponentStateError("the conductor is set up already, or about to be")
-        nodes = self._build()
+        nodes = build(self._resources, self._users)
         life = Lifecycle(nodes, home, clock=self._clock, on_failure=self._on_failure)
         self._lifecycle, self._last = life, nodes
         return life

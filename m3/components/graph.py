@@ -1,5 +1,6 @@
 """Who needs whom: the resources of a conductor as a graph, in an order to start them in."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -91,6 +92,8 @@ def build(resources: Resources, users: list[User]) -> list[Node]:
     """
     Return all that was added and all that is needed, each after what it needs.
 
+    Each component is told how many threads of the users have it, directly or not.
+
     Args:
         resources: what was added.
         users: whose needs are in the graph, too.
@@ -103,13 +106,29 @@ def build(resources: Resources, users: list[User]) -> list[Node]:
     building = _Building(resources)
     for resource in resources.roots():
         building.node(resource)
-    for user in users:
-        for _, found in asked_of(user.cls, user.cls, resources, user.given):
-            if found is not ABSENT:
-                building.node(found)
+    used = [
+        [
+            building.node(found)
+            for _, found in asked_of(user.cls, user.cls, resources, user.given)
+            if found is not ABSENT
+        ]
+        for user in users
+    ]
     nodes = building.finish()
     _name(nodes, resources)
-    return _in_order(nodes)
+    ordered = _in_order(nodes)
+    _count_threads(users, used)
+    return ordered
+
+
+def _count_threads(users: list[User], used: list[list[Node]]) -> None:
+    threads: Counter[Node] = Counter()
+    for user, nodes in zip(users, used, strict=True):
+        for node in reachable(nodes, lambda node: node.needs):
+            threads[node] += user.threads
+    for node, count in threads.items():
+        if count and isinstance(node.resource, Component):
+            node.resource.threads = count
 
 
 def asked_of(

@@ -281,7 +281,7 @@ def _backends(value: Any, _: Any) -> Backends:
     paths = list(value.values()) if isinstance(value, dict) else value
     if not isinstance(paths, list) or not all(is_path(path) for path in paths):
         raise ConfigError("must be a list of paths of classes, or a table of them by id")
-    return Backends(plain(value))
+    return Backends(value)
 
 
 def _address(value: Any, _: Any) -> Address:

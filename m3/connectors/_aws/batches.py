@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from m3.aws.limiter import THROTTLED
-from m3.connectors._aws.client import client_of, code_of
+from m3.aws.region import code_of
+from m3.connectors._aws.client import client_of
 from m3.errors import BatchError, RefusedError
 from m3.policies import Backoff, Batch
 from m3.stages import Backend

@@ -9,7 +9,7 @@ import time
 from contextlib import closing, suppress
 from typing import Any, Self
 
-from m3.connectors._aws.client import code_of
+from m3.aws.region import code_of
 from m3.errors import InputChangedError
 from m3.policies import Backoff
 

@@ -6,7 +6,7 @@ from typing import Any
 from m3.aws.pool import ServicePool
 from m3.errors import MissingExtraError
 
-__all__ = ("client_of", "code_of", "need_boto3")
+__all__ = ("client_of", "need_boto3")
 
 
 def need_boto3(connector: str) -> None:
@@ -18,11 +18,3 @@ def need_boto3(connector: str) -> None:
 def client_of(pool: ServicePool, region: str | None) -> Any:
     """Return the client of *pool* for *region*, or for the pool's default region."""
     return pool.regions.default if region is None else pool.regions[region]
-
-
-def code_of(error: Exception) -> str:
-    """Return the code by which AWS calls *error*; empty if it did not come from there."""
-    response = getattr(error, "response", None)
-    if not isinstance(response, dict):
-        return ""
-    return str(response.get("Error", {}).get("Code", ""))
