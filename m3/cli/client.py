@@ -193,7 +193,7 @@ class Connection:
         except KeyboardInterrupt:
             opening.add_done_callback(partial(_close_opened, connection))
             raise
-        self._open.callback(_close, connection)
+        self._open.push(connection)
         return opened
 
     @contextmanager
@@ -225,8 +225,4 @@ def _begun(connection: AbstractContextManager[T]) -> Future[T]:
 
 def _close_opened(connection: AbstractContextManager[object], opening: Future[T]) -> None:
     if opening.exception() is None:
-        _close(connection)
-
-
-def _close(connection: AbstractContextManager[object]) -> None:
-    connection.__exit__(None, None, None)
+        connection.__exit__(None, None, None)

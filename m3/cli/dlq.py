@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from m3.cli.options import configuration_from, pipeline_options
+from m3.cli.options import configuration_from, pipeline_options, verbosity_options
 
 if TYPE_CHECKING:
     from m3.engine.dead_letter import Selection
@@ -132,8 +132,7 @@ def purge(store: Path, wants_all: bool, **selected: Any) -> None:
 @selecting
 @numbered
 @click.option("--to", metavar="STAGE", help="Enter at this stage.  [default: each where it failed]")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
-@click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
+@verbosity_options
 def redrive(
     store: Path,
     file: str | None,

@@ -19,6 +19,7 @@ __all__ = (
     "planned",
     "search_in",
     "services_dir_option",
+    "verbosity_options",
 )
 
 OPTIONS = (
@@ -121,6 +122,13 @@ def services_dir_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give *command* the option that says where else services are imported from."""
     text = "Import services from this folder, too."
     return click.option("--app-dir", metavar="DIR", help=text)(command)
+
+
+def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give *command* the options that say how much it tells."""
+    more = click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
+    text = "Say nothing but warnings and errors."
+    return click.option("-q", "--quiet", is_flag=True, help=text)(more(command))
 
 
 def pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from m3.cli.options import configuration_from, pipeline_options
+from m3.cli.options import configuration_from, pipeline_options, verbosity_options
 
 __all__ = ("run",)
 
@@ -12,8 +12,7 @@ __all__ = ("run",)
 @click.command()
 @pipeline_options
 @click.option("--from-start", is_flag=True, help="Forget the checkpoints of --state first.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
-@click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
+@verbosity_options
 def run(file: str | None, from_start: bool, quiet: bool, verbose: int, **parameters: Any) -> None:
     """
     Run a pipeline.

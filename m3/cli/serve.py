@@ -2,7 +2,12 @@
 
 import click
 
-from m3.cli.options import broker_option, config_option, services_dir_option
+from m3.cli.options import (
+    broker_option,
+    config_option,
+    services_dir_option,
+    verbosity_options,
+)
 
 __all__ = ("serve",)
 
@@ -32,8 +37,7 @@ __all__ = ("serve",)
     default="text",
     help="How stderr is written.  [default: text]",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
-@click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
+@verbosity_options
 def serve(
     services: tuple[str, ...],
     broker: str | None,

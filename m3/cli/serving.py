@@ -12,10 +12,10 @@ from m3.cli.messages import leaves, told
 from m3.cli.options import search_in
 from m3.cli.service_names import services_named
 from m3.cli.supervisor import Supervisor
-from m3.engine.plan import DEFAULT_STOP_TIMEOUT
 from m3.errors import ConfigError, HungWorkerError, describe
 from m3.observe import logs
 from m3.observe.systemd import ServiceManager
+from m3.services.container import stop_timeout
 from m3.services.runner import ServiceRunner
 
 __all__ = ("serve_all",)
@@ -53,7 +53,7 @@ def serve_all(
     )
     for service_cls in services_named(names, settings):
         runner.add_service(service_cls)
-    timeout = float(settings.get("stop_timeout", DEFAULT_STOP_TIMEOUT))
+    timeout = stop_timeout(settings)
     address = str(settings["health"]) if "health" in settings else None
     announcer = Announcer(runner.health, manager, console, address=address, parts="services")
     with announcer:

@@ -8,7 +8,7 @@ from typing import Any
 
 from m3.config.lines import key_lines
 from m3.config.origins import DEFAULT, KeyPath, Origin, Problem, dotted
-from m3.config.values import expand
+from m3.config.values import all_expanded
 from m3.errors import ConfigError
 
 __all__ = ("FLAGS", "Settings", "settings_from")
@@ -73,27 +73,11 @@ def _read(path: str) -> Settings:
     for at, line in key_lines(text).items():
         settings.origins[at] = Origin("file", f"{path}:{line}", line)
     problems: list[Problem] = []
-    for key, value in document.items():
-        settings[key] = _expanded(value, (key,), settings, problems)
+
+    def complain(at: KeyPath, message: str) -> None:
+        problems.append(Problem(settings.origin(at), dotted(at), message))
+
+    settings.update(all_expanded(document, (), os.environ, complain))
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
     return settings
-
-
-def _expanded(value: Any, path: KeyPath, settings: Settings, problems: list[Problem]) -> Any:
-    if isinstance(value, str):
-        try:
-            return expand(value, os.environ)
-        except ConfigError as error:
-            problems.append(Problem(settings.origin(path), dotted(path), str(error)))
-            return value
-    if isinstance(value, dict):
-        return {
-            key: _expanded(inner, (*path, key), settings, problems) for key, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [
-            _expanded(inner, (*path, index), settings, problems)
-            for index, inner in enumerate(value)
-        ]
-    return value

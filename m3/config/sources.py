@@ -9,7 +9,7 @@ from typing import Any
 from m3.config.lines import key_lines
 from m3.config.merging import KINDS, TABLES, Assignment, Layer, Setting
 from m3.config.origins import KeyPath, Origin, Problem, dotted, hint
-from m3.config.values import expand, parse_value
+from m3.config.values import all_expanded, parse_value
 from m3.errors import ConfigError, abridged
 from m3.registry import Kind
 
@@ -252,17 +252,7 @@ class _FileReader:
                 self.lines[(kind, 0, *path[1:])] = line
 
     def _expanded(self, value: Any, path: KeyPath) -> Any:
-        if isinstance(value, dict):
-            return {key: self._expanded(inner, (*path, key)) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [self._expanded(inner, (*path, i)) for i, inner in enumerate(value)]
-        if not isinstance(value, str):
-            return value
-        try:
-            return expand(value, self.environ)
-        except ConfigError as error:
-            self._complain(path, str(error))
-            return value
+        return all_expanded(value, path, self.environ, self._complain)
 
     def _complain(self, path: KeyPath, message: str) -> None:
         self.layer.problems.append(Problem(self._origin(path), dotted(path), message))

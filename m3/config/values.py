@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from m3._shown import safe
+from m3.config.origins import KeyPath
 from m3.errors import ConfigError, abridged
 from m3.secret import MASK
 
 __all__ = (
     "Expanded",
+    "all_expanded",
     "expand",
     "parse_value",
     "plain",
@@ -79,6 +81,32 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
     result = Expanded(expanded)
     result.template = text
     return result
+
+
+def all_expanded(
+    value: Any,
+    path: KeyPath,
+    environ: Mapping[str, str],
+    complain: Callable[[KeyPath, str], object],
+) -> Any:
+    """Return *value*, at *path*, with each string in it expanded that can be; the others it had."""
+    if isinstance(value, dict):
+        return {
+            key: all_expanded(inner, (*path, key), environ, complain)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            all_expanded(inner, (*path, index), environ, complain)
+            for index, inner in enumerate(value)
+        ]
+    if not isinstance(value, str):
+        return value
+    try:
+        return expand(value, environ)
+    except ConfigError as error:
+        complain(path, str(error))
+        return value
 
 
 def variables_in(text: str) -> list[str]:

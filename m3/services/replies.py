@@ -41,12 +41,12 @@ class RpcReply:
         "what",
     )
 
-    def __init__(self, replies: "Replies", what: str, seconds: float | None) -> None:
+    def __init__(self, replies: "Replies", what: str, seconds: float) -> None:
         self.correlation_id = replies.next_id()
         self._replies = replies
         self.what = what
         self.seconds = seconds
-        self._until = None if seconds is None else time.monotonic() + seconds
+        self._until = time.monotonic() + seconds
         self._arrived = Awaited()
         self._message: Message | None = None
         self._error: Exception | None = None
@@ -60,7 +60,7 @@ class RpcReply:
             RemoteError: the method has raised; known classes come back as themselves.
             BusError: the bus has failed meanwhile.
         """
-        left = None if self._until is None else max(0.0, self._until - time.monotonic())
+        left = max(0.0, self._until - time.monotonic())
         if not self._replies.bus.wait(self._arrived, left):
             self._replies.forget(self)
             raise RpcTimeout(f"{self.what} was not answered within {self.seconds:g} s")
@@ -125,7 +125,7 @@ class Replies(Component):
             self._count += 1
             return f"{self._prefix}-{self._count}"
 
-    def expect(self, what: str, seconds: float | None) -> RpcReply:
+    def expect(self, what: str, seconds: float) -> RpcReply:
         """Return what the answer to a call is going to be; *what* says which call."""
         reply = RpcReply(self, what, seconds)
         self._open[reply.correlation_id] = reply

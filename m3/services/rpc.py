@@ -30,7 +30,7 @@ class Rpc(DecoratorDependency):
     take the answer, ten times at most.
     """
 
-    _server: "RpcServer"
+    server: "RpcServer"
 
     @classmethod
     def frontends(cls, entrypoints: Sequence[Self]) -> Iterator[tuple[str, Frontend[Any]]]:
@@ -41,15 +41,11 @@ class Rpc(DecoratorDependency):
         """Return the queue that the calls are in."""
         return {"queue": queue_of_calls(self.srv_ctx.name, rpc_exchange(self.srv_ctx.config)).name}
 
-    def serve_by(self, server: "RpcServer") -> None:
-        """Answer by *server*."""
-        self._server = server
-
     def handle_result(self, worker_ctx: WorkerContext) -> None:
         """Send the result to who has called."""
         what = f"the result of {worker_ctx.service_name}.{worker_ctx.method_name}"
         request = worker_ctx.origin.message
-        self._server.answer(request, result_message(request, worker_ctx.result, what))
+        self.server.answer(request, result_message(request, worker_ctx.result, what))
 
     def put_off(self, worker_ctx: WorkerContext, error: RetryLater) -> None:
         """Let it be made again, unless its caller does not wait for so long."""
@@ -67,7 +63,7 @@ class Rpc(DecoratorDependency):
         request = worker_ctx.origin.message
         error = ServiceStopped(f"{what} has ended its service")
         try:
-            self._server.answer(request, error_message(request, error))
+            self.server.answer(request, error_message(request, error))
         except BusError as trouble:
             logger.warning("%r cannot be answered: %s", worker_ctx, trouble)
 
@@ -89,7 +85,7 @@ class RpcServer(QueueFrontend):
         signatures = {name: signature_of(each) for name, each in self._entrypoints.items()}
         self._methods = Methods(srv_ctx.name, signatures)
         for entrypoint in entrypoints:
-            entrypoint.serve_by(self)
+            entrypoint.server = self
 
     def setup(self) -> None:
         """Begin to receive."""

@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 from unittest.mock import MagicMock
 
 from m3._parking import Switch
-from m3.components.annotations import wants
 from m3.services.container import ServiceContainer
 from m3.services.context import WorkerContext
 from m3.services.dependencies import AttributeDependency, dependencies_of
 from m3.services.errors import ExtensionNotFound, RpcTimeout
 from m3.services.extensions import Entrypoint
+from m3.services.invoke import needs_of
 from m3.services.runner import ServiceRunner
 
 __all__ = (
@@ -65,7 +65,7 @@ def worker_factory(service_cls: type[S], **dependencies: Any) -> S:
     Raises:
         ExtensionNotFound: it declares no dependency of such a name.
     """
-    asked_for = (name for name in wants(service_cls) if not hasattr(service_cls, name))
+    asked_for = (want.attribute for want in needs_of(service_cls))
     declared = [*dict(dependencies_of(service_cls)), *asked_for]
     for name in dependencies:
         if name not in declared:
