@@ -1,5 +1,6 @@
 """What a run keeps beside its items: dead letters and checkpoints."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from m3.engine.checkpoints import Checkpoints, needs_rounds
@@ -57,15 +58,15 @@ class Stores:
         return 0 if self._checkpoints is None else self._checkpoints.undone()
 
     @property
-    def must_confirm(self) -> bool:
-        """Whether something has to be durable before an item counts as delivered."""
-        return self._checkpoints is not None or self.letters is not None
+    def confirm(self) -> Callable[[], Exception | None] | None:
+        """
+        What blocks until all that was settled before is durable, and returns why it is not.
 
-    def confirm(self) -> Exception | None:
-        """Block until what was settled before the call is durable; return why it is not."""
+        None if nothing has to be durable before an item counts as delivered.
+        """
         if self._checkpoints is not None:
-            return self._checkpoints.confirm()
-        return self.letters.confirm() if self.letters is not None else None
+            return self._checkpoints.confirm
+        return None if self.letters is None else self.letters.confirm
 
     def end(self) -> None:
         """Take note that all workers have passed on all that they will."""

@@ -299,8 +299,7 @@ class Work:
         frontend = self.instances[self._pool.head.name]
         if is_told(frontend):
             self.ledger = self.ledger or Ledger(MOST_UNANSWERED)
-            stores = self._run.stores
-            confirm = stores.confirm if stores.must_confirm else None
+            confirm = self._run.stores.confirm
             self.answers = Answers(frontend, self.ledger, confirm=confirm, fail=self._fail)
             name = f"{self._name}-answers"
             answers = self.answers
