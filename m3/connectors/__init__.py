@@ -45,5 +45,5 @@ What they share is private, in folders: ``_input`` (how files and pipes are read
 ``_output`` (how they are written), ``_csv``, ``_parquet``, ``_database`` (tables, for
 ``sqlite`` and ``sql``), ``_aws`` (objects, messages, batches).  Several folders have
 need of ``_paths`` (which files), ``_marks`` (what is kept to go on from), ``_naming``
-(names made of items) and ``_json``.
+(names made of items), ``_options`` (what options may be) and ``_json``.
 """

@@ -4,17 +4,24 @@ from collections.abc import Callable, Mapping
 from datetime import date, time
 from decimal import Decimal
 from string import Formatter
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from m3.errors import ConfigError, abridged
 
-__all__ = ("Name", "has_fields", "naming")
+__all__ = ("PLAIN", "Field", "Name", "has_fields", "naming", "pieces_of")
 
 Name = str | Callable[[Any], str]
 """A template with fields of the item in braces, or what is called with the item."""
 
 PLAIN = (str, int, float, Decimal, date, time, UUID)
+"""What a field may be to become a part of a name."""
+
+
+class Field(NamedTuple):
+    """A field of the item, in a name."""
+
+    name: str
 
 
 def naming(option: str, name: Name, *, longest: int) -> Callable[[Any], str]:
@@ -44,30 +51,49 @@ def naming(option: str, name: Name, *, longest: int) -> Callable[[Any], str]:
     return named
 
 
-def has_fields(name: Name) -> bool:
-    """Return whether *name* is different for different items."""
-    return callable(name) or any(field is not None for _, field, _, _ in Formatter().parse(name))
+def has_fields(option: str, name: Name) -> bool:
+    """
+    Return whether *name* is different for different items.
+
+    Raises:
+        ConfigError: the template cannot be filled in.
+    """
+    return callable(name) or any(isinstance(piece, Field) for piece in pieces_of(option, name))
+
+
+def pieces_of(option: str, text: str) -> list[str | Field]:
+    """
+    Return a template as its texts and fields; a brace is written ``{{`` or ``}}``.
+
+    Raises:
+        ConfigError: it cannot be filled in.
+    """
+    pieces: list[str | Field] = []
+    try:
+        for literal, field, form, conversion in Formatter().parse(text):
+            if literal:
+                pieces.append(literal)
+            if field is not None:
+                if not field or form or conversion:
+                    raise ValueError("a field is a name between braces")  # noqa: TRY301
+                pieces.append(Field(field))
+    except ValueError as error:
+        raise ConfigError(
+            f"{option}={text!r}: {error}; a field of the item is written {{name}}, "
+            "a brace {{ or }}"
+        ) from error
+    return pieces
 
 
 class _Template:
     def __init__(self, option: str, text: str) -> None:
         self._option = option
-        self._pieces: list[tuple[str, str | None]] = []
-        try:
-            for literal, field, form, conversion in Formatter().parse(text):
-                if field is not None and (not field or form or conversion):
-                    raise ValueError("a field is a name between braces")  # noqa: TRY301
-                self._pieces.append((literal, field))
-        except ValueError as error:
-            raise ConfigError(
-                f"{option}={text!r}: {error}; a field of the item is written {{name}}, "
-                "a brace {{ or }}"
-            ) from error
+        self._pieces = pieces_of(option, text)
 
     def __call__(self, item: Any) -> str:
         return "".join(
-            literal if field is None else literal + self._value(item, field)
-            for literal, field in self._pieces
+            piece if isinstance(piece, str) else self._value(item, piece.name)
+            for piece in self._pieces
         )
 
     def _value(self, item: Any, field: str) -> str:

@@ -21,9 +21,10 @@ Delivery: both at least once.  A message may come twice, after a crash above all
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from m3.connectors._naming import Name, has_fields, naming
+from m3.connectors._options import check_choice
 from m3.errors import AbandonedError, BatchError, BodyError, ConfigError, Reject
 from m3.messaging import (
     Bus,
@@ -280,12 +281,6 @@ class AmqpBackend(Backend[Any]):
         return Publication(self._message(item), exchange, self._key(item), self._mandatory)
 
 
-def check_choice(option: str, value: object, choices: Any) -> None:
-    """Raise :exc:`~m3.errors.ConfigError` unless *value* is one of *choices*, a ``Literal``."""
-    if value not in get_args(choices):
-        raise ConfigError(f"{option}={value!r}: it can be {', '.join(get_args(choices))}")
-
-
 def check_least(option: str, value: float, least: float) -> None:
     """Raise :exc:`~m3.errors.ConfigError` unless *value* is *least* or more."""
     if not value >= least:
@@ -312,7 +307,7 @@ def connector(url: str, options: Mapping[str, Any] | None) -> Callable[[], Bus]:
 
 def key_of(routing_key: Name) -> Callable[[Any], str]:
     """Return what makes the routing key of an item."""
-    if callable(routing_key) or has_fields(routing_key):
+    if callable(routing_key) or has_fields("routing_key", routing_key):
         return naming("routing_key", routing_key, longest=LONGEST_KEY)
     return lambda _: routing_key
 

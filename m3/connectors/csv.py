@@ -103,7 +103,7 @@ class CsvFrontend(FilesFrontend):
             read_header,
             dialect=dialect,
             limit=limit,
-            decompression=Decompression(compression, max_ratio, max_output),
+            decompression=self._decompression,
         )
 
     def check(self, path: str) -> None:

@@ -67,29 +67,24 @@ class DynamodbBackend(BatchedBackend):
             table = self._client.describe_table(TableName=self._table)["Table"]
             self._key = tuple(each["AttributeName"] for each in table["KeySchema"])
 
-    def entry(self, item: Any) -> tuple[dict[str, Any], int]:
-        """Return the attributes of *item*."""
+    def entry(self, item: Any) -> tuple[tuple[tuple[Any, ...], dict[str, Any]], int]:
+        """Return the key and the attributes of *item*."""
         attributes = attributes_of(item)
-        key_of(attributes, self._key)
-        return attributes, size_of(attributes)
+        return (key_of(attributes, self._key), attributes), size_of(attributes)
 
     def merged(self, entries: list[Entry]) -> tuple[list[Entry], dict[int, int]]:
         """Leave out what is replaced: no call may have a key twice, and the last counts."""
-        last: dict[tuple[Any, ...], Entry] = {}
-        for entry in entries:
-            key = key_of(entry.content, self._key)
-            last.pop(key, None)
-            last[key] = entry
-        replaced = {}
-        for entry in entries:
-            successor = last[key_of(entry.content, self._key)]
-            if successor is not entry:
-                replaced[entry.place] = successor.place
-        return list(last.values()), replaced
+        last = {entry.content[0]: entry for entry in entries}
+        replaced = {
+            entry.place: last[entry.content[0]].place
+            for entry in entries
+            if last[entry.content[0]] is not entry
+        }
+        return [entry for entry in entries if entry.place not in replaced], replaced
 
     def send(self, contents: list[Any]) -> dict[int, Refusal]:
         """Put items."""
-        requests = [{"PutRequest": {"Item": attributes}} for attributes in contents]
+        requests = [{"PutRequest": {"Item": attributes}} for _, attributes in contents]
         response = self._client.batch_write_item(RequestItems={self._table: requests})
         unprocessed = response.get("UnprocessedItems") or {}
         left = {
@@ -98,8 +93,4 @@ class DynamodbBackend(BatchedBackend):
             for each in requests
         }
         refusal = Refusal(UNPROCESSED, "DynamoDB has not processed the item", is_passing=True)
-        return {
-            index: refusal
-            for index, attributes in enumerate(contents)
-            if key_of(attributes, self._key) in left
-        }
+        return {index: refusal for index, (key, _) in enumerate(contents) if key in left}

@@ -45,6 +45,7 @@ from m3.connectors._input.reading import RecordFrontend, Source
 from m3.connectors._input.records import RECORD_LIMIT, RecordPosition, converter, splitting
 from m3.connectors._marks import values_of
 from m3.connectors._naming import Name, has_fields, naming
+from m3.connectors._options import check_choice
 from m3.errors import (
     BatchError,
     ConfigError,
@@ -109,8 +110,7 @@ class S3Frontend(RecordFrontend):
     ) -> None:
         need_boto3("s3")
         super().__init__(splitting(limit, converter(encoding, errors)))
-        if read not in get_args(Reading):
-            raise ConfigError(f"read={read!r}: it can be {', '.join(get_args(Reading))}")
+        check_choice("read", read, Reading)
         self._decompression = Decompression(compression, max_ratio, max_output)
         self._decompression.check()
         self._bucket = bucket
@@ -295,7 +295,7 @@ class S3Backend(Backend[Any]):
         need_boto3("s3")
         if (key is None) == (prefix is None):
             raise ConfigError("give key, for an object per item, or prefix, for objects of lines")
-        if key is not None and not has_fields(key):
+        if key is not None and not has_fields("key", key):
             raise ConfigError(f"key={key!r}: it has no field, so all items were one object")
         if compression not in get_args(Written):
             raise ConfigError(f"compression={compression!r}: it can be none or gzip")

@@ -27,7 +27,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from m3.aws.services import SqsPool
 from m3.connectors._aws.batches import BatchedBackend, Refusal, refusals
@@ -37,6 +37,7 @@ from m3.connectors._aws.payloads import text
 from m3.connectors._aws.receipts import LONGEST, MOST, Queue, Receipt, Receipts
 from m3.connectors._json import loads
 from m3.connectors._naming import Name
+from m3.connectors._options import check_choice
 from m3.errors import AbandonedError, ConfigError, Reject
 from m3.stages import Failure, Frontend, Item
 
@@ -88,8 +89,7 @@ class SqsFrontend(Frontend[Any]):
         region: str | None = None,
     ) -> None:
         need_boto3("sqs")
-        if form not in get_args(Form):
-            raise ConfigError(f"form={form!r}: it can be {', '.join(get_args(Form))}")
+        check_choice("form", form, Form)
         check_range("wait_time", wait_time, 0, LONGEST_POLL)
         check_range("visibility", visibility, 1, LONGEST)
         check_range("max_processing", max_processing, 0, LONGEST)

@@ -234,6 +234,12 @@ def test_a_backend_has_to_know_where_to():
         AmqpBackend(url="memory://")
 
 
+def test_a_routing_key_has_whole_fields():
+    """A brace that is left open is a mistake that names the option."""
+    with pytest.raises(ConfigError, match=r"routing_key='{a': .* a field of the item is written"):
+        AmqpBackend(url="memory://", routing_key="{a")
+
+
 @pytest.mark.parametrize("make", [AmqpFrontend, AmqpBackend])
 def test_a_setup_that_fails_leaves_no_connection(make):
     """An exchange is there and is different: the bus in memory is gone with its last user."""

@@ -456,6 +456,7 @@ def test_the_body_of_an_object_can_be_a_field(client, bucket, moto):
         ({"key": "{a}", "prefix": "b"}, "key"),
         ({"key": "constant"}, "no field"),
         ({"key": "{}"}, "name between braces"),
+        ({"key": "{a"}, "a field of the item is written {name}"),
         ({"prefix": "a", "compression": "zip"}, "gzip"),
         ({"prefix": "a", "object_size": 0}, "object_size"),
     ],

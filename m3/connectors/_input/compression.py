@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from itertools import chain
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol
 
+from m3.connectors._options import check_choice
 from m3.errors import CompressedInputError, ConfigError, MissingExtraError, describe
 
 __all__ = ("MAX_OUTPUT", "MAX_RATIO", "Compression", "Decompression", "recognise")
@@ -170,9 +171,7 @@ class Decompression(NamedTuple):
 
     def check(self) -> None:
         """Raise :exc:`~m3.errors.ConfigError` if these options cannot be."""
-        if self.compression not in get_args(Compression):
-            known = ", ".join(get_args(Compression))
-            raise ConfigError(f"compression={self.compression!r}: it can be {known}")
+        check_choice("compression", self.compression, Compression)
         if not self.max_ratio > 0 or self.max_output < 1:
             raise ConfigError(
                 f"max_ratio={self.max_ratio}, max_output={self.max_output}: both must be positive"

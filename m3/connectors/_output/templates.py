@@ -8,14 +8,11 @@ make different names.
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import date, time
-from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
-from string import Formatter
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
 
+from m3.connectors._naming import PLAIN, Field, pieces_of
 from m3.errors import ConfigError, abridged
 
 __all__ = ("Template", "parse_path")
@@ -30,12 +27,6 @@ SHORTEST_FIELD = 32
 # and the sign that we write ourselves.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f/\\%\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _CUT_ESCAPE = re.compile(r"%[0-9A-F]?$")
-
-
-class Field(NamedTuple):
-    """A field of the item, in a name."""
-
-    name: str
 
 
 Segment = tuple[str | Field, ...]
@@ -96,19 +87,7 @@ def parse_path(path: str) -> str | Template:
     Raises:
         ConfigError: it is no template that can be filled in.
     """
-    pieces: list[str | Field] = []
-    try:
-        for literal, field, form, conversion in Formatter().parse(path):
-            if literal:
-                pieces.append(literal)
-            if field is not None:
-                if not field or form or conversion:
-                    raise ValueError("a field is a name between braces")  # noqa: TRY301
-                pieces.append(Field(field))
-    except ValueError as error:
-        raise ConfigError(
-            f"path={path!r}: {error}; a field of the item is written {{name}}, a brace {{{{ or }}}}"
-        ) from error
+    pieces = pieces_of("path", path)
     if any(isinstance(piece, Field) for piece in pieces):
         return Template(path, joined(pieces))
     return "".join(map(str, pieces))
@@ -156,7 +135,7 @@ def field_of(item: Mapping[str, Any], name: str) -> str:
         value = item[name]
     except KeyError:
         raise ValueError(f"the item has no {name!r}, which its path needs") from None
-    if not isinstance(value, str | int | float | Decimal | date | time | UUID):
+    if not isinstance(value, PLAIN):
         raise TypeError(f"{name!r} is part of the path and cannot be {abridged(value)}")
     return str(value)
 
