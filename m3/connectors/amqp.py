@@ -37,7 +37,7 @@ from m3.messaging import (
     connect,
 )
 from m3.messaging.bodies import BYTES, JSON, TEXT, Bodies
-from m3.messaging.bus import ExchangeType
+from m3.messaging.entities import ExchangeType
 from m3.messaging.poison import poison_in
 from m3.policies import Backoff, Batch
 from m3.stages import Backend, Failure, Frontend, Item

@@ -7,7 +7,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from m3.errors import BusError, ConfigError, MissingExtraError
 from m3.messaging.awaited import Awaited
-from m3.messaging.bus import PATIENCE, Bus, Exchange, Message, Publication, Queue, outcomes_of
+from m3.messaging.bus import PATIENCE, Bus, outcomes_of
+from m3.messaging.entities import Exchange, Message, Publication, Queue
 from m3.policies import Backoff
 
 try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from m3.errors import BodyError, abridged, describe
-from m3.messaging.bus import Message
+from m3.messaging.entities import Message
 
 __all__ = ("BYTES", "JSON", "LIMIT", "TEXT", "Bodies", "Format")
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from m3.messaging.bus import Consumer, Message
+    from m3.messaging.bus import Consumer
+    from m3.messaging.entities import Message
 
 __all__ = ("ListeningThread",)
 

@@ -9,7 +9,8 @@ from m3.errors import BusError, ConfigError
 from m3.messaging._memory.broker import Broker
 from m3.messaging._memory.consumer import MemoryConsumer
 from m3.messaging._memory.listener import MemoryListener
-from m3.messaging.bus import PATIENCE, Bus, Exchange, Message, Queue
+from m3.messaging.bus import PATIENCE, Bus
+from m3.messaging.entities import Exchange, Message, Queue
 
 __all__ = ("MemoryBus",)
 

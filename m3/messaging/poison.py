@@ -1,7 +1,7 @@
 """Poison messages: whoever receives one comes to an end, and so does the next one."""
 
 from m3.errors import Reject
-from m3.messaging.bus import Delivery
+from m3.messaging.entities import Delivery
 
 __all__ = ("MOST_DELIVERIES", "poison_in")
 

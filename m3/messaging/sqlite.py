@@ -11,7 +11,8 @@ from m3.messaging._sqlite.clerk import Clerk
 from m3.messaging._sqlite.consumer import SqliteConsumer
 from m3.messaging._sqlite.database import Database
 from m3.messaging._sqlite.jobs import Job
-from m3.messaging.bus import PATIENCE, Bus, Exchange, Message, Publication, Queue, outcomes_of
+from m3.messaging.bus import PATIENCE, Bus, outcomes_of
+from m3.messaging.entities import Exchange, Message, Publication, Queue
 
 __all__ = ("SqliteBus",)
 

@@ -5,7 +5,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from m3.errors import BusError, UndeliverableError
-from m3.messaging.bus import Bus, Consumer, Delivery, Listener, Message, Queue
+from m3.messaging.bus import Bus, Consumer, Listener
+from m3.messaging.entities import Delivery, Message, Queue
 from m3.testing._bus_tests import BusTests, numbered
 from m3.testing._checks import differ, same
 

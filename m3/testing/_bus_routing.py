@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from m3.errors import BusError, UndeliverableError, abridged
-from m3.messaging.bus import Binding, Message
+from m3.messaging.entities import Binding, Message
 from m3.testing._bus_tests import BusTests
 
 __all__ = ("RoutingTests",)

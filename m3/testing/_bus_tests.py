@@ -8,7 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 from m3.errors import UndeliverableError
-from m3.messaging.bus import Bus, Consumer, Delivery, Exchange, Message, Queue
+from m3.messaging.bus import Bus, Consumer
+from m3.messaging.entities import Delivery, Exchange, Message, Queue
 from m3.testing._checks import differ, not_given, same
 
 __all__ = ("BusTests", "numbered")

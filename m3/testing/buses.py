@@ -7,7 +7,8 @@ from itertools import count
 from unittest import SkipTest
 
 from m3.errors import BusError, BusTimeoutError
-from m3.messaging.bus import DEATH_QUEUE, DEATH_REASON, Consumer, Message, Publication, Queue
+from m3.messaging.bus import Consumer
+from m3.messaging.entities import DEATH_QUEUE, DEATH_REASON, Message, Publication, Queue
 from m3.testing._bus_listening import ListeningTests
 from m3.testing._bus_routing import RoutingTests
 from m3.testing._bus_tests import numbered

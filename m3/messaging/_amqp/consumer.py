@@ -22,7 +22,8 @@ from m3.messaging._amqp.envelopes import ATTEMPTS, attempts_of, opened, sealed, 
 from m3.messaging._amqp.link import Link
 from m3.messaging._amqp.publishing import Parcel, Publishing
 from m3.messaging._amqp.topology import Topology, delay_in_steps
-from m3.messaging.bus import DEATH_QUEUE, DEATH_REASON, Consumer, Delivery, Queue
+from m3.messaging.bus import Consumer
+from m3.messaging.entities import DEATH_QUEUE, DEATH_REASON, Delivery, Queue
 from m3.policies import Backoff
 
 __all__ = ("AmqpConsumer", "Consuming")

@@ -13,7 +13,7 @@ import amqp
 from m3._wire import Received
 from m3.errors import BodyError
 from m3.messaging._amqp.contents import Content
-from m3.messaging.bus import Message
+from m3.messaging.entities import Message
 
 __all__ = ("ATTEMPTS", "DELAYED", "attempts_of", "opened", "sealed", "without_delays")
 

@@ -8,7 +8,7 @@ from m3.messaging._amqp.consumer import AmqpConsumer, Consuming
 from m3.messaging._amqp.contents import Content
 from m3.messaging._amqp.envelopes import opened
 from m3.messaging._amqp.publishing import Publishing
-from m3.messaging.bus import Message, Queue
+from m3.messaging.entities import Message, Queue
 
 __all__ = ("AmqpListener",)
 

@@ -10,7 +10,7 @@ from amqp.exceptions import AMQPError, NotFound
 from m3.messaging._amqp.brokers import LOST, reason
 from m3.messaging._amqp.connection import Channel, Connection
 from m3.messaging._amqp.envelopes import DELAYED
-from m3.messaging.bus import Exchange, Queue
+from m3.messaging.entities import Exchange, Queue
 
 __all__ = ("OnDeclare", "Topology", "delay_in_steps")
 

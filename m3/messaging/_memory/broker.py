@@ -10,7 +10,7 @@ from time import monotonic
 from m3.errors import BusError, BusTimeoutError, UndeliverableError
 from m3.messaging._memory.queues import Entry, Shelf
 from m3.messaging._memory.timer import Timer
-from m3.messaging.bus import DEATH_QUEUE, DEATH_REASON, Exchange, Message, Queue
+from m3.messaging.entities import DEATH_QUEUE, DEATH_REASON, Exchange, Message, Queue
 from m3.messaging.routing import routed
 
 __all__ = ("Broker",)

@@ -9,7 +9,8 @@ from m3._parking import Bell
 from m3.errors import BusError
 from m3.messaging._memory.broker import Broker
 from m3.messaging._memory.queues import Entry
-from m3.messaging.bus import Consumer, Delivery, Queue
+from m3.messaging.bus import Consumer
+from m3.messaging.entities import Delivery, Queue
 
 __all__ = ("MemoryConsumer",)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from m3.errors import BusError
 from m3.messaging._memory.broker import Broker
 from m3.messaging._memory.queues import Shelf
-from m3.messaging.bus import Message, Queue
+from m3.messaging.entities import Message, Queue
 
 __all__ = ("MemoryListener",)
 

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from m3._parking import Bell
-from m3.messaging.bus import Message, Queue
+from m3.messaging.entities import Message, Queue
 
 __all__ = ("Entry", "Shelf", "Waiter")
 

@@ -17,7 +17,8 @@ from m3.messaging._sqlite import messages, sessions, topology
 from m3.messaging._sqlite.database import Database, is_busy
 from m3.messaging._sqlite.jobs import Job
 from m3.messaging._sqlite.whistle import Whistle
-from m3.messaging.bus import PATIENCE, Delivery, Queue
+from m3.messaging.bus import PATIENCE
+from m3.messaging.entities import Delivery, Queue
 
 __all__ = ("Claimant", "Clerk")
 

@@ -14,7 +14,8 @@ from m3.messaging._sqlite import messages
 from m3.messaging._sqlite.clerk import Clerk
 from m3.messaging._sqlite.database import Database
 from m3.messaging._sqlite.messages import Tag
-from m3.messaging.bus import Consumer, Delivery, Queue
+from m3.messaging.bus import Consumer
+from m3.messaging.entities import Delivery, Queue
 
 __all__ = ("SqliteConsumer",)
 

@@ -8,7 +8,7 @@ from m3._plain import dumps, loads
 from m3.errors import UndeliverableError
 from m3.messaging._sqlite.database import Database
 from m3.messaging._sqlite.topology import route
-from m3.messaging.bus import DEATH_QUEUE, DEATH_REASON, Delivery, Message
+from m3.messaging.entities import DEATH_QUEUE, DEATH_REASON, Delivery, Message
 
 __all__ = (
     "FullError",

@@ -3,7 +3,7 @@
 from m3._plain import dumps, loads
 from m3.errors import BusError
 from m3.messaging._sqlite.database import Database
-from m3.messaging.bus import Exchange, Queue
+from m3.messaging.entities import Exchange, Queue
 from m3.messaging.routing import routed
 
 __all__ = ("add_consumer", "declare", "delete", "delete_queue", "remove_consumer", "route")
