@@ -1,15 +1,13 @@
 """What the stages are given: set up before any of them, shut down after all have ended."""
 
-import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from threading import Thread
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from m3.components.annotations import Unresolved, wants
 from m3.components.resources import is_component_class
+from m3.engine.functions import asker_of, is_function, kept_from, with_needs
 from m3.engine.plan import Plan, StageSpec
 from m3.engine.pools import Pool
 from m3.engine.runtime import Runtime
@@ -83,7 +81,7 @@ class Resources:
         self._runtime = runtime
         self._fail = fail
         self._when_settled = when_settled
-        self._given = dict(plan.resources)
+        self._patches: dict[type | str, Any] = {}
         self._conductor: Conductor | None = None
         self._thread: Thread | None = None
         self._is_halted = self._is_stopping = self._is_given_up = False
@@ -91,11 +89,12 @@ class Resources:
 
     def patch(self, asked_for: type | str, replacement: Any) -> None:
         """Give *replacement* wherever a class, or an attribute of that name, is asked for."""
-        self._given[asked_for] = replacement
+        self._patches[asked_for] = replacement
 
     def start(self, pools: list[Pool]) -> bool:
         """Begin to set up what the stages of *pools* ask for; false if that is nothing."""
-        if not self._given and not any(_asks(spec) for spec in self._plan):
+        is_given = bool(self._plan.resources or self._patches)
+        if not is_given and not any(_asks(spec) for spec in self._plan):
             self.are_up = True
             return False
         self._conductor = self._conducting(pools)
@@ -106,10 +105,11 @@ class Resources:
         """Return a stage's *instance*, or its function, with what it asks for."""
         if self._conductor is None:
             return instance
-        if inspect.isfunction(instance):
-            needs = _class_with_needs_of(instance)()
+        if is_function(instance):
+            needs = asker_of(instance)()
+            vars(needs).update(dict.fromkeys(kept_from(instance)))
             names = self._conductor.inject(needs)
-            return partial(instance, **vars(needs)) if names else instance
+            return with_needs(instance, {name: getattr(needs, name) for name in names})
         self._supplied.append((instance, self._conductor.inject(instance)))
         return instance
 
@@ -189,7 +189,9 @@ class Resources:
                     delattr(instance, name)
 
     def _conducting(self, pools: list[Pool]) -> "Conductor":
-        conductor = conductor_with(self._given, self._fail)
+        conductor = conductor_with(self._plan.resources, self._fail)
+        for asked_for, replacement in self._patches.items():
+            conductor.patch(asked_for, replacement)
         for pool in pools:
             for spec in pool.specs:
                 threads = _threads(spec, pool)
@@ -209,6 +211,7 @@ def conductor_with(
             conductor.add(resource, name=asked_for)
         else:
             conductor.patch(asked_for, resource)
+            conductor.add(asked_for)
     return conductor
 
 
@@ -252,24 +255,17 @@ def _asks(spec: StageSpec) -> bool:
 
 def user_of(target: object) -> type:
     """Return the class whose annotations say what a stage asks for, by the target of the stage."""
-    if inspect.isfunction(target):
-        return _class_with_needs_of(target)
+    if is_function(target):
+        return asker_of(target)
     return target if isinstance(target, type) else type(target)
 
 
 def _given_to(spec: StageSpec) -> Collection[str]:
     """Return the attributes that the stage's instances have from elsewhere."""
+    if is_function(spec.target):
+        return kept_from(spec.target)
     is_object = not isinstance(spec.target, type)
     return {*spec.options, *(getattr(spec.target, "__dict__", ()) if is_object else ())}
-
-
-def _class_with_needs_of(function: FunctionType) -> type:
-    """Return a class whose annotations are those of the function's keyword-only parameters."""
-    names = function.__code__.co_varnames[function.__code__.co_argcount :]
-    needs = names[: function.__code__.co_kwonlyargcount]
-    annotations = {name: kind for name, kind in function.__annotations__.items() if name in needs}
-    body = {"__annotations__": annotations, "__module__": function.__module__}
-    return type(function.__name__, (), body | (function.__kwdefaults__ or {}))
 
 
 def _threads(spec: StageSpec, pool: Pool) -> int:

@@ -14,6 +14,13 @@ __all__ = ("Shape", "entry_point", "is_stage_class", "iterate", "make_instance",
 METHODS = {"frontend": "produce", "transport": "transport", "backend": "process"}
 BATCH_METHOD = "process_batch"
 
+HOOKS = {
+    "frontend": ("setup", "cleanup", "stop", "ack", "nack", "checkpoint", "resume"),
+    "transport": ("setup", "cleanup"),
+    "backend": ("setup", "cleanup", "commit", "resume", "committed", "commit_with"),
+}
+"""What the engine calls besides, in a worker's thread and where nobody awaits it."""
+
 
 class Shape(Enum):
     """The ways in which a stage's code is called."""
@@ -38,6 +45,7 @@ def shape_of(spec: StageSpec) -> Shape:
     Raises:
         PlanError: the target is nothing that could be such a stage.
     """
+    _check_hooks(spec)
     if spec.kind == "frontend":
         _check_frontend(spec)
         return Shape.SOURCE
@@ -92,6 +100,24 @@ def _has_methods(target: Any, kind: str) -> bool:
 
 def _overrides(target: Any, name: str) -> bool:
     return callable(getattr(target, name, None))
+
+
+def _check_hooks(spec: StageSpec) -> None:
+    if not _has_methods(spec.target, spec.kind):
+        return
+    for name in HOOKS[spec.kind]:
+        hook = getattr(spec.target, name, None)
+        if inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook):
+            raise PlanError(
+                f"{spec.kind} {spec.name!r}: {name}() cannot be async, so calling it would do "
+                "nothing; a component may have an async setup() and shutdown(), and the stage "
+                "name it by annotation"
+            )
+        if inspect.isgeneratorfunction(hook):
+            raise PlanError(
+                f"{spec.kind} {spec.name!r}: {name}() contains a yield, so calling it would do "
+                "nothing"
+            )
 
 
 def _check_frontend(spec: StageSpec) -> None:

@@ -6,7 +6,7 @@ import threading
 import pytest
 from workbench import SOON, Keep, assert_accounted, join_threads, meet
 
-from m3 import DROP, Backend, Frontend, Pipeline
+from m3 import DROP, Backend, Frontend, Pipeline, Transport
 from m3.errors import PlanError, StageError
 
 
@@ -224,6 +224,30 @@ def test_an_async_stage_needs_a_thread_of_its_own():
         Pipeline([1]).transport(transport).transport(str, workers=0).engine()
     with pytest.raises(PlanError, match="event loop"):
         Pipeline([1]).transport(transport).backend(print, workers=0).engine()
+
+
+def test_setup_that_nobody_would_await_is_refused():
+    """What the engine calls beside the items is plain, in an async stage as well."""
+
+    class Opening(Transport):
+        async def setup(self):
+            raise AssertionError
+
+        async def transport(self, data):
+            return data
+
+    class Closing(Backend):
+        def process(self, data):
+            pass
+
+        def cleanup(self):
+            yield
+
+    pipeline = Pipeline([1]).transport(Opening).backend(Closing)
+    with pytest.raises(PlanError) as caught:
+        pipeline.run()
+    assert "'Opening': setup() cannot be async" in str(caught.value)
+    assert "'Closing': cleanup() contains a yield" in str(caught.value)
 
 
 def test_batches_cannot_be_async():

@@ -1,6 +1,7 @@
 """Resources: what a stage names by annotation is started, given to it and closed again."""
 
 import asyncio
+import functools
 import threading
 
 import pytest
@@ -13,6 +14,7 @@ from m3.errors import (
     ComponentTimeoutError,
     EngineStateError,
     PipelineError,
+    ResourceError,
     SetupError,
 )
 
@@ -128,6 +130,28 @@ def test_given_by_class():
     assert [entry for entry in LOG if entry.startswith("setup")] == ["setup Fake"]
 
 
+class Postgres(Database):
+    pass
+
+
+@pytest.mark.parametrize("given", [{Postgres: Postgres}, {"pg": Postgres}])
+def test_given_for_a_class_below(given):
+    """The only one of what is given that is of the class is meant, however it is given."""
+    Pipeline([1], resources=given).backend(Store).run()
+    assert "stage Postgres" in LOG
+
+
+def test_several_given_for_classes_below():
+    """Where several are of the class, it does not say which is meant."""
+
+    class Sqlite(Database):
+        pass
+
+    given = {Postgres: Postgres(), Sqlite: Sqlite()}
+    with pytest.raises(ResourceError, match=r"several resources are one: .*Postgres.*Sqlite"):
+        Pipeline([1], resources=given).backend(Store).run()
+
+
 def test_given_as_a_class():
     """A class that is given for another is made an instance of."""
     Pipeline([1], resources={Database: Fake}).backend(Store).run()
@@ -203,6 +227,76 @@ def test_functions():
     Pipeline([1]).backend(store).run()
     assert "1 to Database" in LOG
     assert "shutdown Database" in LOG
+
+
+def named(data, *, db: Database):
+    LOG.append(f"{data} to {type(db).__name__}")
+
+
+class Methods:
+    def named(self, data, *, db: Database):
+        named(data, db=db)
+
+
+@functools.wraps(named)
+def wrapped(*args, **kwargs):
+    return named(*args, **kwargs)
+
+
+@functools.wraps(named)
+def giving(data):
+    return named(data, db=Postgres())
+
+
+@pytest.mark.parametrize(
+    ("function", "given"),
+    [
+        (functools.partial(named), "Database"),
+        (Methods().named, "Database"),
+        (wrapped, "Database"),
+        (functools.partial(wrapped), "Database"),
+        (functools.partial(named, db=Postgres()), "Postgres"),
+        (giving, "Postgres"),
+    ],
+)
+def test_functions_in_other_clothes(function, given):
+    """Partial, bound and wrapped ones are given what they have not got from elsewhere."""
+    Pipeline([1]).backend(function).run()
+    assert f"1 to {given}" in LOG
+    assert ("setup Database" in LOG) is (given == "Database")
+
+
+def test_annotations_of_functions_as_text():
+    """They are read where the function is made, also by workers, and in every run."""
+
+    class Local(Logged):
+        pass
+
+    def keep(data, *, local: "Local"):
+        LOG.append(type(local).__name__)
+
+    pipeline = Pipeline([1]).backend(keep, workers=2)
+    pipeline.run()
+    pipeline.run()
+    assert LOG.count("setup Local") == LOG.count("Local") == 2
+
+
+def test_patch_by_name():
+    """patch() replaces what a name has, by whatever takes its place, and nothing else."""
+    seen = {}
+
+    class Copy(Backend):
+        source: Database
+        target: Database
+
+        def process(self, data):
+            seen.update(source=type(self.source), target=type(self.target))
+
+    given = {"source": Database(), "target": Database()}
+    engine = Pipeline([1], resources=given).backend(Copy).engine()
+    engine.patch("target", Fake())
+    engine.start()
+    assert seen == {"source": Database, "target": Fake}
 
 
 def test_patch():
