@@ -154,7 +154,7 @@ cdef class ParkingLot:
         global next_look
         cdef PyLockStatus status = PY_LOCK_FAILURE
         cdef long long microseconds = -1
-        cdef double seconds
+        cdef double seconds, pause
         cdef double until = deadline
         # In C throughout: code in Python would run signal handlers, and what
         # they raise would leave the waiter on the list.
@@ -167,9 +167,10 @@ cdef class ParkingLot:
                 if seconds <= 0 and until == deadline:
                     return not self.delist(waiter)
                 if seconds <= 0:
-                    next_look *= 2
+                    pause, next_look = next_look, FIRST_LOOK
                     self.delist(waiter)
                     PyErr_CheckSignals()
+                    next_look = 2 * pause  # it has raised nothing
                     return 1
                 microseconds = <long long> (min(seconds, LONGEST_WAIT) * 1e6) + 1
             with nogil:

@@ -1,11 +1,15 @@
 """Ctrl-C in a main thread that is blocked in a queue: real processes, real SIGINT."""
 
+import _thread
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from functools import partial
+from time import monotonic
 
 import pytest
 
@@ -198,3 +202,22 @@ def test_a_handler_that_raises_at_any_moment_leaves_nobody_waiting(operation):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_signals_that_end_no_sleep_are_noticed_soon_each_time():
+    """One that was missed does not make the thread look later for the next."""
+    queue = BoundedQueue(1)
+    began = monotonic()
+
+    def interrupt():
+        while not queue.statistics().getters:
+            os.sched_yield()
+        _thread.interrupt_main()
+
+    for _ in range(12):
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            queue.get()
+        thread.join()
+    assert monotonic() - began < 20

@@ -23,7 +23,7 @@ RATE = 1000
 PUBLISHERS = 20
 CALLERS = 2
 CALL_TIMEOUT = 8.0
-GRACE = 1.0
+GRACE = 2.5
 """Seconds that a caller may need to be told that its time is over, on a busy machine."""
 
 INSTANCES = 2
