@@ -4,18 +4,22 @@ import asyncio
 import contextvars
 import inspect
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 from m3._stacks import formatted, frames_of
 
-__all__ = ("Call", "Overdue", "has_ended", "undisturbed")
+__all__ = ("Call", "Overdue", "calls_around", "has_ended", "undisturbed")
 
 T = TypeVar("T")
 
 GRACE = 1.0
 """Seconds in which a coroutine ends that was cancelled; then it is left to itself."""
+
+
+_around: "contextvars.ContextVar[tuple[Call, ...]]" = contextvars.ContextVar("_around", default=())
+"""The calls that this code is a part of, or was begun by; the outermost comes first."""
 
 
 class Overdue(Exception):
@@ -50,6 +54,7 @@ class Call:
         is_given_up: whether nobody waits for it any longer.
         has_ended: whether the method is no longer running.
         has_returned: whether it has returned before it was given up.
+        is_cancelled: whether :meth:`cancel` was called.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Call:
         self.is_given_up = False
         self.has_ended = False
         self.has_returned = False
+        self.is_cancelled = False
         self._method = method
         self._name = name
         self._when_late = when_late
@@ -75,6 +81,7 @@ class Call:
 
         Raises:
             Overdue: it did not return in so many seconds.
+            TypeError: it returned a generator, so its code did not run.
             BaseException: it raised that.
         """
         if inspect.iscoroutinefunction(self._method):
@@ -82,7 +89,10 @@ class Call:
         else:
             outcome = await self._in_thread(seconds)
             if inspect.isawaitable(outcome.value):  # of a decorated ``async def``
+                self.has_ended = False
                 outcome = await self._in_loop(outcome.value, seconds)
+            elif isinstance(outcome.value, (Generator, AsyncGenerator)):
+                outcome = Outcome(None, TypeError("it returned a generator, which nothing runs"))
         self.has_ended = True
         self.has_returned = outcome.error is None
         if outcome.error is not None:
@@ -90,7 +100,8 @@ class Call:
         return outcome.value
 
     def cancel(self) -> None:
-        """Cancel it if it is a coroutine; a thread cannot be stopped."""
+        """Cancel it if it is a coroutine, or returns one; a thread cannot be stopped."""
+        self.is_cancelled = True
         if self._task is not None:
             self._task.cancel()
 
@@ -102,7 +113,9 @@ class Call:
 
     async def _in_loop(self, awaitable: Awaitable[Any], seconds: float | None) -> Outcome:
         self._awaitable = awaitable
-        self._task = task = asyncio.ensure_future(_contained(awaitable))
+        self._task = task = asyncio.ensure_future(self._contained(awaitable))
+        if self.is_cancelled:
+            asyncio.get_running_loop().call_soon(task.cancel)  # when it has begun
         if await has_ended(task, seconds, self.cancel):
             return task.result()
         stack = self.stack()
@@ -113,6 +126,17 @@ class Call:
             self.is_given_up, self.has_ended = True, False
             task.add_done_callback(self._end_late)
         raise Overdue(stack)
+
+    async def _contained(self, awaitable: Awaitable[Any]) -> Outcome:
+        self._enter()
+        try:
+            return Outcome(await awaitable, None)
+        except BaseException as error:
+            return Outcome(None, error)
+
+    def _enter(self) -> None:
+        """Be one of those around what this thread or this task does from now on."""
+        _around.set((*calls_around(), self))
 
     def _end_late(self, task: "asyncio.Task[Outcome]") -> None:
         self.has_ended = True
@@ -139,6 +163,7 @@ class Call:
 
     def _run(self, tell: Callable[[Outcome], object]) -> None:
         """Call the method in this thread, and tell its outcome to whoever waits for it."""
+        self._enter()
         try:
             outcome = Outcome(self._method(), None)
         except BaseException as error:
@@ -149,6 +174,11 @@ class Call:
             self._when_late(outcome.error)
         else:
             tell(outcome)
+
+
+def calls_around() -> tuple[Call, ...]:
+    """Return the calls that this code is a part of, or was begun by, and that have not ended."""
+    return tuple(call for call in _around.get() if not call.has_ended)
 
 
 async def has_ended(
@@ -196,13 +226,6 @@ async def undisturbed(
     if not future.cancelled():
         future.exception()  # which counts as seen now
     raise asyncio.CancelledError
-
-
-async def _contained(awaitable: Awaitable[Any]) -> Outcome:
-    try:
-        return Outcome(await awaitable, None)
-    except BaseException as error:
-        return Outcome(None, error)
 
 
 def _frames_of(awaitable: Any) -> list[FrameType]:

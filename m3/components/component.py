@@ -1,7 +1,8 @@
 """What users subclass for anything that is started once, shared, and closed at the end."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, Literal
 
 from m3._scopes import remember_names_around
@@ -67,16 +68,16 @@ class Component:
         remember_names_around(cls)
 
     @property
-    def depends_on(self) -> frozenset["Component"]:
-        """The components that it needs, while it is in use."""
+    def depends_on(self) -> AbstractSet["Component"]:
+        """The components that it needs, while it is in use; each instance is one of its own."""
         place = place_of(self)
-        return _components(place.needs) if place is not None else frozenset()
+        return _components(() if place is None else place.needs)
 
     @property
-    def required_by(self) -> frozenset["Component"]:
-        """The components that are up and need it, while it is in use."""
+    def required_by(self) -> AbstractSet["Component"]:
+        """The components that are up and need it, while it is in use; as :attr:`depends_on`."""
         place = place_of(self)
-        return _components(place.dependents) if place is not None else frozenset()
+        return _components(() if place is None else place.dependents)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__}()>"
@@ -95,7 +96,14 @@ class Component:
         Report that it does not work any longer; returns at once, and may be called in any thread.
 
         What follows is up to :attr:`restart`.  While it is not in use, the error is only logged.
+
+        Raises:
+            TypeError: *error* is not an exception.
         """
+        if not isinstance(error, BaseException):
+            raise TypeError(
+                f"{self!r}.fail({error!r}): give it an exception, as fail(OSError('gone'))"
+            )
         place = place_of(self)
         report = None if place is None else place.on_failure
         try:
@@ -107,7 +115,36 @@ class Component:
         self.logger.error("%r failed while it was not in use: %s", self, error, exc_info=error)
 
 
-def _components(nodes: Iterable[Any]) -> frozenset[Component]:
-    return frozenset(
+class _Instances(AbstractSet[Component]):
+    """Components, each instance once, whatever it is equal to and whether or not it has a hash."""
+
+    __slots__ = ("_by_id",)
+
+    def __init__(self, components: Iterable[Component]) -> None:
+        self._by_id = {id(component): component for component in components}
+
+    def __contains__(self, component: object) -> bool:
+        return id(component) in self._by_id
+
+    def __iter__(self) -> Iterator[Component]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        return self._by_id.keys() == set(map(id, other))
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._by_id))
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(repr, self))}}}"
+
+
+def _components(nodes: Iterable[Any]) -> AbstractSet[Component]:
+    return _Instances(
         node.resource for node in nodes if node.is_up and isinstance(node.resource, Component)
     )

@@ -1,6 +1,7 @@
 """What starts components in the order of their dependencies, and stops them in reverse."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import inspect
 import signal
@@ -111,12 +112,20 @@ class Conductor:
             raise ComponentStateError(f"add({component!r}) after setup(); shut down before")
         return present
 
-    def patch(self, component: Any, replacement: Any) -> None:
-        """Use *replacement*, a class or an instance, wherever the class *component* is needed."""
+    def patch(self, component: Any, replacement: Any, *, for_bases: bool = False) -> None:
+        """
+        Use *replacement*, a class or an instance, wherever the class *component* is needed.
+
+        Args:
+            component: the class, or the name of an attribute.
+            replacement: what is used in its place.
+            for_bases: use it as well where a class is needed that it is an instance of, as what
+                was added is used there.
+        """
         if self._lifecycle is not None:
             raise ComponentStateError("patch() after setup(); shut down before")
         self._last = None
-        self._resources.patch(component, replacement)
+        self._resources.patch(component, replacement, for_bases=for_bases)
 
     def require(self, user: type, *, given: Collection[str] = (), threads: int = 0) -> None:
         """
@@ -180,6 +189,7 @@ class Conductor:
         One that fails keeps no other from being shut down.
 
         Raises:
+            ComponentStateError: a component's own method calls it, and is waited for.
             ComponentError: one failed to, or has failed in use with nobody being told; several
                 as :exc:`~m3.errors.ConductorError`.
         """
@@ -215,8 +225,9 @@ class Conductor:
         """
         End :meth:`serve`, or have the next one end at once; returns immediately.
 
-        It ends :meth:`run` as well, whose awaitable is cancelled.  It may be
-        called in any thread and in a signal handler.
+        It ends a start and :meth:`run` as well, whose awaitable is cancelled.  While
+        components are up it is not kept for later.  It may be called in any thread and
+        in a signal handler.
         """
         self._is_stop_requested = True
         self._halt()
@@ -328,6 +339,8 @@ class Conductor:
         with self._lock:
             if self._lifecycle is life:
                 self._lifecycle = None
+            if life.is_asked_to_end:
+                self._is_stop_requested = False
         life.home.close()
 
     async def _set_up(self) -> Lifecycle:
@@ -356,6 +369,7 @@ class Conductor:
         life = self._lifecycle
         if life is None:
             return
+        life.refuse_from_within()
         try:
             await _awaited_at(life.home, self._stop(life))
         except ComponentStateError:  # another thread has shut down
@@ -367,12 +381,16 @@ class Conductor:
         life = self._lifecycle
         if life is None:
             return
+        life.refuse_from_within()
         try:
             stopped = life.home.submit(self._stop(life))
         except ComponentStateError:  # another thread has shut down
             return
         try:
             result_of(stopped)
+        except concurrent.futures.CancelledError:  # its loop was closed, when all was down
+            if self._lifecycle is life:
+                raise
         finally:
             if stopped.done():  # which Ctrl-C does not wait for; it goes on in the other thread
                 life.home.join()
@@ -395,21 +413,23 @@ class Conductor:
                 await self._shut_down()
 
     async def _serve(self) -> None:
-        failure = None
+        life, failure = None, None
         try:
             with handled((signal.SIGINT, signal.SIGTERM), self.stop):
                 with self._lock:
                     life = self._begin(CallersLoop())
                 if self._is_stop_requested:
-                    life.halt()
+                    life.request_halt()
                 await self._start(life)
                 failure = await life.end()
         except ComponentStateError:
-            if not self._is_stop_requested:
+            if life is None:  # it is set up already; else it was asked to end before all were up
                 raise
         finally:
-            self._is_stop_requested = False
-            await self._shut_down()
+            if life is None:
+                self._is_stop_requested = False
+            else:
+                await self._shut_down()
         if failure is not None:
             raise failure
 

@@ -1,5 +1,6 @@
 """Who needs whom: the resources of a conductor as a graph, in an order to start them in."""
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -100,7 +101,7 @@ def build(resources: Resources, users: list[User]) -> list[Node]:
 
     Raises:
         CircularDependencyError: components need each other in a circle.
-        ResourceError: an annotation does not say clearly what is needed.
+        ResourceError: an annotation does not say clearly what is needed, or a method would not run.
         ComponentError: a component could not be made.
     """
     building = _Building(resources)
@@ -157,12 +158,29 @@ def asked_of(
 def _refuse_unresolved(want: Want, place: str, target: object) -> None:
     unresolved = next((kind for kind in want.types if isinstance(kind, Unresolved)), None)
     if unresolved is not None and not hasattr(target, want.attribute):
+        usual = "If it is a resource, import or define that name where the class is; if not,"
         raise ResourceError(
             f"{place}: its annotation {unresolved.text!r} cannot be resolved in module "
-            f"{want.owner.__module__} ({describe(unresolved.error)}). If it is a resource, import "
-            f"or define that name where the class is; if not, give the attribute a value, "
-            f"as {want.attribute} = None"
+            f"{want.owner.__module__} ({describe(unresolved.error)}). {unresolved.advice or usual} "
+            f"give the attribute a value, as {want.attribute} = None"
         ) from unresolved.error
+
+
+def _refuse_generators(cls: type) -> None:
+    for phase in ("setup", "shutdown", "health"):
+        method = getattr(cls, phase)
+        is_generator = inspect.isgeneratorfunction(method) and not _is_awaitable_generator(method)
+        if is_generator or inspect.isasyncgenfunction(method):
+            raise ResourceError(
+                f"{cls.__qualname__}.{phase}() has a yield, so that calling it does nothing: make "
+                "it a plain method or an async def one, without a yield"
+            )
+
+
+def _is_awaitable_generator(method: Any) -> bool:
+    """Return whether a generator function was made to be awaited, by ``types.coroutine``."""
+    code = getattr(method, "__code__", None)
+    return code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 class _Building:
@@ -195,6 +213,7 @@ class _Building:
 
     def _visit(self, node: Node) -> None:
         resource = node.resource
+        _refuse_generators(type(resource))
         for want, found in asked_of(type(resource), resource, self._resources):
             if found is ABSENT:
                 self._optional.append((node, want))

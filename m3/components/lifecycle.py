@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from m3.components import claims
-from m3.components.calls import has_ended, undisturbed
+from m3.components.calls import calls_around, has_ended, undisturbed
 from m3.components.component import Component
 from m3.components.graph import Node
 from m3.components.loops import Home
@@ -31,6 +31,9 @@ class Lifecycle:
         on_failure: called with the error of a component that has failed in use for good;
             without it, :meth:`stop` raises these.
 
+    Attributes:
+        is_asked_to_end: whether :meth:`request_halt` was called.
+
     Raises:
         ComponentStateError: a component is in use already.
     """
@@ -43,6 +46,7 @@ class Lifecycle:
         clock: Clock,
         on_failure: Callable[[ComponentError], object] | None,
     ) -> None:
+        self.is_asked_to_end = False
         self.nodes = nodes
         self.home = home
         self.components = [node for node in nodes if isinstance(node.resource, Component)]
@@ -73,6 +77,7 @@ class Lifecycle:
 
     def request_halt(self) -> None:
         """Have :meth:`halt` called; may be called in any thread, and in a signal handler."""
+        self.is_asked_to_end = True
         with contextlib.suppress(RuntimeError):  # the loop is closed, so it has ended
             self.home.loop.call_soon_threadsafe(self.halt)
 
@@ -89,6 +94,22 @@ class Lifecycle:
         """Wait for :meth:`halt`, :meth:`stop`, or a failure in use for good, and return that."""
         await self._ending.wait()
         return self._failure
+
+    def refuse_from_within(self) -> None:
+        """
+        Refuse to wait for the end in code that is waited for until then.
+
+        Raises:
+            ComponentStateError: a method of one of its components has called this.
+        """
+        around = calls_around()
+        for node in self.components if around else ():
+            for phase, call in list(node.calls):
+                if call in around and not call.is_given_up:
+                    raise ComponentStateError(
+                        f"shutdown() in {phase}() of {node.name} would wait for itself; stop() "
+                        "ends a start, run() and serve(), and returns at once"
+                    )
 
     def has(self, resource: object) -> bool:
         """Return whether *resource* is one of its own."""
@@ -128,8 +149,10 @@ class Lifecycle:
     async def _set_up(self, node: Node) -> None:
         if self._is_halted:
             return
-        if not await self._is_well("setup", node, set_up(node)):
+        is_well = await self._is_well("setup", node, set_up(node))
+        if not is_well:
             node.state = "failed"
+        if not (is_well and node.is_up):
             self._is_halted = True
 
     async def _stop(self) -> None:

@@ -24,7 +24,11 @@ _late: set[asyncio.Task[None]] = set()
 
 
 async def set_up(node: Node) -> ComponentError | None:
-    """Hand over what a resource needs, and set it up; return why it could not be."""
+    """
+    Hand over what a resource needs, and set it up; return why it could not be.
+
+    A coroutine that is ended because everything is to end has not failed; it is not up.
+    """
     component = node.resource
     if not isinstance(component, Component):
         node.state, node.is_up = "started", True
@@ -37,8 +41,12 @@ async def set_up(node: Node) -> ComponentError | None:
     began = loop.time()
     node.error = await _call(node, "setup", component.setup_timeout)
     node.seconds = loop.time() - began
-    node.state = "started" if node.error is None else "failed"
-    if node.error is None:
+    if node.error is not None:
+        node.state = "failed"
+    elif not node.is_up:
+        node.state = "stopped"
+    else:
+        node.state = "started"
         component.logger.info("%r is set up, after %.3f s", component, node.seconds)
     return node.error
 
@@ -101,6 +109,9 @@ async def _outcome(
             component=component, phase=phase, seconds=seconds or 0, stack=overdue.stack
         )
     except BaseException as error:
+        is_ended = phase == "setup" and call.is_cancelled
+        if is_ended and isinstance(error, asyncio.CancelledError):
+            return None
         return ComponentError(error, component=component, phase=phase)
     return None
 

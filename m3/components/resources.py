@@ -31,6 +31,7 @@ class Resources:
         self._added: list[Any] = []
         self._named: dict[str, Any] = {}
         self._patches: dict[Any, Any] = {}
+        self._for_bases: list[Any] = []
         self._instances: dict[type, Any] = {}
 
     def add(self, resource: Any, name: str | None = None) -> Any:
@@ -51,11 +52,17 @@ class Resources:
             raise ComponentStateError(f"there is a resource named {name!r} already: {known!r}")
         return known
 
-    def patch(self, asked_for: Any, replacement: Any) -> None:
-        """Use *replacement*, a class or an instance, wherever a class, or a name, is asked for."""
+    def patch(self, asked_for: Any, replacement: Any, *, for_bases: bool = False) -> None:
+        """
+        Use *replacement*, a class or an instance, wherever a class, or a name, is asked for.
+
+        With *for_bases*, it is one of those that may be meant by a class above its own.
+        """
         if not isinstance(replacement, type):
             self._adopt(replacement)
         self._patches[asked_for] = replacement
+        if for_bases:
+            self._for_bases.append(asked_for)
 
     def roots(self) -> list[Any]:
         """Return the instances of what was added, as it is patched now."""
@@ -114,7 +121,8 @@ class Resources:
         """Return the only added instance of a class: of itself, or else of one below it."""
         if asked_for.__module__ in NO_NAMES_OF_RESOURCES:
             return ABSENT
-        candidates = [root for root in self.roots() if _is_one(root, asked_for)]
+        given = [*self.roots(), *self._given_below(asked_for)]
+        candidates = [each for each in given if _is_one(each, asked_for)]
         exact = [root for root in candidates if type(root) is asked_for]
         unnamed = [root for root in exact if self._is_unnamed(root)]
         fitting = unnamed or exact or [root for root in candidates if not _asks(root, asked_for)]
@@ -124,6 +132,13 @@ class Resources:
                 f"{', '.join(self._listed(fitting))}; give the one that is meant that name"
             )
         return fitting[0] if fitting else ABSENT
+
+    def _given_below(self, asked_for: type) -> Iterator[Any]:
+        for below in self._for_bases:
+            replacement = self._patches[below]
+            kind = replacement if isinstance(replacement, type) else type(replacement)
+            if _is_below(kind, asked_for):
+                yield self._instance_once(replacement)
 
     def _is_unnamed(self, resource: Any) -> bool:
         return not any(resource is named for named in self.named().values())
@@ -187,6 +202,13 @@ def _is_one(resource: Any, asked_for: Any) -> bool:
         return isinstance(resource, asked_for)
     except TypeError:  # of a protocol that is not checkable at run time
         return True
+
+
+def _is_below(kind: type, asked_for: type) -> bool:
+    try:
+        return issubclass(kind, asked_for)
+    except TypeError:  # of a protocol that has more than methods
+        return False
 
 
 def _shown(asked_for: Any) -> str:

@@ -175,10 +175,7 @@ class Resources:
 
     def _is_asked_for(self, error: M3Error) -> bool:
         """Tell whether all that is wrong is that a stop came before all were up."""
-        from asyncio import CancelledError
-
-        is_cancelled = isinstance(error, ComponentError) and type(error.error) is CancelledError
-        return self._is_halted and (is_cancelled or isinstance(error, ComponentStateError))
+        return self._is_halted and isinstance(error, ComponentStateError)
 
     def _take_back(self) -> None:
         """Take from instances that outlive the run what they were given for it."""
@@ -210,8 +207,7 @@ def conductor_with(
         if isinstance(asked_for, str):
             conductor.add(resource, name=asked_for)
         else:
-            conductor.patch(asked_for, resource)
-            conductor.add(asked_for)
+            conductor.patch(asked_for, resource, for_bases=True)
     return conductor
 
 

@@ -26,7 +26,8 @@ class SingletonCreateMixin:
     Arguments are the same if they are equal and of the same type, also inside
     lists, tuples, dictionaries and sets: 1, 1.0 and True make three instances.
     The order of keywords does not matter, but ``create(1)`` and ``create(a=1)`` are
-    two calls.  Objects of other types are compared as they compare themselves.
+    two calls.  Objects of other types are compared as they compare themselves; where
+    that is neither true nor false, as of arrays, each object is an argument of its own.
     """
 
     _instances: ClassVar[Once] = Once()
@@ -95,20 +96,34 @@ class DefaultBackendMixin:
 
 
 class ComparedByItself:
-    """A value that cannot be hashed, as a part of a key."""
+    """A value of any type as a part of a key: one can be hashed, and compared with another."""
 
-    __slots__ = ("value",)
+    __slots__ = ("code", "has_hash", "value")
 
     def __init__(self, value: Any) -> None:
         self.value = value
+        try:
+            self.code, self.has_hash = hash(value), True
+        except Exception:
+            self.code, self.has_hash = hash(type(value)), False
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ComparedByItself):
             return NotImplemented
-        return self.value is other.value or bool(self.value == other.value)
+        if self.value is other.value:
+            return True
+        try:
+            answer = self.value == other.value
+            return answer is True or (self.has_hash and bool(answer))
+        except Exception:
+            return False
 
     def __hash__(self) -> int:
-        return hash(type(self.value))
+        return self.code
+
+
+PLAIN = (str, bytes, int, float, bool, type(None))
+"""Types whose values can be parts of a key as they are."""
 
 
 def by_value(value: Any) -> Hashable:
@@ -120,8 +135,4 @@ def by_value(value: Any) -> Hashable:
         return kind, frozenset(map(by_value, value))
     if isinstance(value, (list, tuple)):
         return kind, tuple(map(by_value, value))
-    try:
-        hash(value)
-    except TypeError:
-        return kind, ComparedByItself(value)
-    return kind, value
+    return kind, value if kind in PLAIN else ComparedByItself(value)

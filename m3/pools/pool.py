@@ -1,17 +1,24 @@
 """What users subclass to get backends of one type by their ids."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from m3.components.component import Component
-from m3.errors import ImproperlyConfigured
+from m3.errors import ImproperlyConfigured, describe
 from m3.pools.family import Family
 from m3.pools.mixins import DefaultBackendMixin, SingletonCreateMixin
 from m3.pools.once import Once
 from m3.pools.settings import entries_of
 
 __all__ = ("BackendPool",)
+
+DOES_NOT_RUN: Mapping[str, type] = {
+    "coroutine": Coroutine,
+    "generator": Generator,
+    "asynchronous generator": AsyncGenerator,
+}
+"""What a function may return instead of running its code."""
 
 
 class BackendPool(Component):
@@ -125,7 +132,7 @@ class BackendPool(Component):
             self[self._id_of_default()]
 
     def shutdown(self) -> None:
-        """Close the backends; what they raise comes as one group, after all were closed."""
+        """Close the backends; what they raise comes as one group, which says all of it."""
         backends, self._backends = self._backends.made(), Once()
         for backend in backends.values():
             if isinstance(backend, SingletonCreateMixin):
@@ -133,7 +140,7 @@ class BackendPool(Component):
         self._call_each(reversed(backends.items()), "shutdown", "close")
 
     def health(self) -> None:
-        """Check the backends that were created; what they raise comes as one group."""
+        """Check the backends that were created; what they raise comes as one group, too."""
         self._call_each(self._backends.made().items(), "health")
 
     @property
@@ -160,19 +167,28 @@ class BackendPool(Component):
         return self._default
 
     def _create(self, backend_id: Any) -> Any:
-        return self.get(backend_id, **self._options.get(backend_id, {}))
+        made = self.get(backend_id, **self._options.get(backend_id, {}))
+        if kind := what_did_not_run(made):
+            raise ImproperlyConfigured(
+                f"{self.get_class(backend_id).__qualname__}.create() of the {self.backend_type!r} "
+                f"backend {backend_id!r} returned a {kind}, and a pool calls it from a plain "
+                "thread: make it a plain method that returns the backend"
+            )
+        return made
 
     def _call_each(self, backends: Iterable[tuple[Any, Any]], *names: str) -> None:
         """Call the first method of *names* that each backend has."""
-        errors = []
+        pool = type(self).__qualname__
+        errors, told = [], []
         for backend_id, backend in backends:
             try:
                 call_first(backend, names)
             except Exception as error:
-                error.add_note(f"backend {backend_id!r} of {type(self).__qualname__}")
+                error.add_note(f"backend {backend_id!r} of {pool}")
                 errors.append(error)
+                told.append(f"{backend_id!r}: {describe(error)}")
         if errors:
-            raise ExceptionGroup(f"{names[0]} of {type(self).__qualname__}", errors)
+            raise ExceptionGroup(f"{names[0]} of {pool}: backend {'; '.join(told)}", errors)
 
 
 def call_first(thing: Any, names: Iterable[str]) -> None:
@@ -181,5 +197,13 @@ def call_first(thing: Any, names: Iterable[str]) -> None:
     method = next((each for each in methods if each is not None), None)
     if inspect.iscoroutinefunction(method):
         raise TypeError(f"{method.__qualname__} is async; a pool calls it from a plain thread")
-    if method is not None:
-        method()
+    if method is not None and (kind := what_did_not_run(method())):
+        name = getattr(method, "__qualname__", repr(method))
+        raise TypeError(f"{name}() returned a {kind}; a pool calls it from a plain thread")
+
+
+def what_did_not_run(value: object) -> str:
+    """Return what *value* is if it is code that did not run; a coroutine is closed then."""
+    if isinstance(value, Coroutine):
+        value.close()
+    return next((kind for kind, cls in DOES_NOT_RUN.items() if isinstance(value, cls)), "")

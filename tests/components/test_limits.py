@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 
 import pytest
@@ -355,6 +356,116 @@ def test_shutdown_during_a_setup(journal, gate):
     other.join()
     opening.join()
     assert journal.entries == ["+a", "-slow", "-a"]
+
+
+def test_shutdown_during_an_async_setup(journal):
+    """The coroutine is cancelled; that is no failure of its component, and setup says why."""
+    begun = threading.Event()
+
+    class Slow(Component):
+        a: journal.component("a")
+
+        async def setup(self):
+            begun.set()
+            await asyncio.Event().wait()
+
+    def shut_down():
+        begun.wait()
+        conductor.shutdown()
+
+    conductor = Conductor()
+    conductor.add(Slow)
+    other = threading.Thread(target=shut_down)
+    other.start()
+    with pytest.raises(ComponentStateError, match="while it was being set up"):
+        conductor.setup()
+    other.join()
+    assert journal.entries == ["+a", "-a"]
+
+
+@pytest.mark.parametrize("phase", ["setup", "health", "shutdown"])
+@pytest.mark.parametrize("how", ["plain", "async", "decorated", "task", "to_thread"])
+def test_a_component_cannot_shut_down_what_waits_for_it(phase, how):
+    """It would wait for itself, and without a limit for ever: refused at once; stop() is not."""
+    refusals = []
+
+    def plain(self):
+        try:
+            conductor.shutdown()
+        except ComponentStateError as error:
+            refusals.append(str(error))
+
+    async def coroutine(self):
+        with pytest.raises(ComponentStateError) as info:
+            if how in ("async", "decorated"):
+                await conductor.shutdown()
+            elif how == "task":
+                await asyncio.wait_for(asyncio.create_task(conductor.shutdown()), 60)
+            else:
+                await asyncio.to_thread(conductor.shutdown)
+        refusals.append(str(info.value))
+
+    def decorated(self):
+        return coroutine(self)
+
+    limits = {"setup_timeout": None, "shutdown_timeout": None}
+    method = {"plain": plain, "decorated": decorated}.get(how, coroutine)
+    conductor = Conductor()
+    conductor.add(type("A", (Component,), {phase: method, **limits}))
+    with conductor:
+        conductor.health(None)
+    assert len(refusals) == 1
+    assert f"shutdown() in {phase}() of A" in refusals[0]
+
+
+def test_a_component_may_shut_down_what_does_not_wait_for_it(journal):
+    """Another conductor, or its own in what it has begun and does not wait for any longer."""
+    inner, outer = Conductor(), Conductor()
+    inner.add(journal.component("a"))
+    is_up = threading.Event()
+
+    def later():
+        is_up.wait()
+        outer.shutdown()
+
+    class User(journal.component("b")):
+        async def setup(self):
+            await asyncio.to_thread(inner.setup)
+            await asyncio.to_thread(inner.shutdown)
+            run = contextvars.copy_context().run
+            self.ending = threading.Thread(target=run, args=(later,))
+            self.ending.start()
+            super().setup()
+
+    user = outer.add(User)
+    outer.setup()
+    is_up.set()
+    user.ending.join()
+    assert journal.entries == ["+a", "-a", "+b", "-b"]
+
+
+def test_nested_conductors_cannot_shut_down_the_outer_one():
+    """Who is called by somebody who is waited for is waited for as well."""
+    inner, outer = Conductor(), Conductor()
+    refusals = []
+
+    class Inner(Component):
+        def setup(self):
+            with pytest.raises(ComponentStateError) as info:
+                outer.shutdown()
+            refusals.append(str(info.value))
+
+    class Outer(Component):
+        setup_timeout = None
+
+        def setup(self):
+            with inner:
+                pass
+
+    inner.add(Inner)
+    outer.add(Outer)
+    with outer:
+        assert "shutdown() in setup() of Outer" in refusals[0]
 
 
 def test_health(journal, gate):

@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+import types
+from dataclasses import dataclass
 
 import pytest
 
 from m3 import Component, Conductor
 from m3.components import CircularDependencyError, ComponentError
-from m3.errors import ComponentStateError, ConductorError
+from m3.errors import ComponentStateError, ConductorError, ResourceError
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "async"])
@@ -268,6 +270,33 @@ def test_depends_on_and_required_by(journal):
     assert [each.depends_on | each.required_by for each in (a, b, c, d)] == [set()] * 4
 
 
+@dataclass
+class Settings(Component):
+    url: str = "x"
+
+
+def test_neighbours_without_a_hash():
+    """A dataclass is compared by value and has no hash; each instance is a neighbour of its own."""
+
+    class User(Component):
+        source: Settings
+        target: Settings
+
+    source, target = Settings(), Settings()
+    conductor = Conductor()
+    conductor.add(source, name="source")
+    conductor.add(target, name="target")
+    user = conductor.add(User)
+    with conductor:
+        assert source in user.depends_on
+        assert sorted(map(id, user.depends_on)) == sorted(map(id, [source, target]))
+        assert source.required_by == target.required_by == {user}
+        assert Settings() not in user.depends_on
+        assert len(user.depends_on | source.required_by) == 3
+        assert "url='x'" in repr(user.depends_on)
+    assert user.depends_on == frozenset()
+
+
 def test_methods_that_are_decorated_coroutines():
     """A plain method that returns an awaitable is awaited."""
     done = []
@@ -288,6 +317,60 @@ def test_methods_that_are_decorated_coroutines():
     with conductor:
         assert done == ["setup"]
     assert done == ["setup", "shutdown"]
+
+
+@pytest.mark.parametrize("phase", ["setup", "shutdown", "health"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_methods_that_would_not_run(journal, phase, is_async):
+    """One with a ``yield`` does nothing when it is called: refused before anything starts."""
+
+    def plain(self):
+        yield
+
+    async def coroutine(self):
+        yield
+
+    conductor = Conductor()
+    method = coroutine if is_async else plain
+    generating = type("Generating", (journal.component("a"),), {phase: method})
+    conductor.add(journal.component("b", it=generating, first=journal.component("c")))
+    with pytest.raises(ResourceError, match=rf"Generating\.{phase}\(\) has a yield"):
+        conductor.setup()
+    with pytest.raises(ResourceError):
+        conductor.graph()
+    assert journal.entries == []
+
+
+def test_methods_that_return_what_would_not_run(journal):
+    """Where only the call tells, it is an error of the component."""
+
+    class Decorated(Component):
+        a: journal.component("a")
+
+        def setup(self):
+            return (number for number in range(3))
+
+    conductor = Conductor()
+    conductor.add(Decorated)
+    with pytest.raises(ComponentError, match=r"in setup\(\): TypeError: it returned a generator"):
+        conductor.setup()
+    assert journal.entries == ["+a", "-a"]
+
+
+def test_coroutines_in_the_old_style():
+    """A function of ``types.coroutine`` has a ``yield`` and is awaited."""
+    done = []
+
+    class Old(Component):
+        @types.coroutine
+        def setup(self):
+            yield from asyncio.sleep(0).__await__()
+            done.append("setup")
+
+    conductor = Conductor()
+    conductor.add(Old)
+    with conductor:
+        assert done == ["setup"]
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])

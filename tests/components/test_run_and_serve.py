@@ -115,6 +115,82 @@ def test_a_stop_that_comes_first_counts(journal):
     serving.join()
 
 
+@pytest.mark.parametrize("ended", ["run", "setup", "with"])
+def test_a_stop_counts_once(journal, ended):
+    """What it was called during uses it up; the next serve() serves, until it is stopped, too."""
+
+    class A(journal.component("a")):
+        async def setup(self):
+            super().setup()
+            if ended == "setup":
+                conductor.stop()
+
+    class B(journal.component("b", a=A)):
+        def setup(self):
+            super().setup()
+            is_up.set()
+
+    async def work():
+        conductor.stop()
+        await asyncio.Event().wait()
+
+    is_up = threading.Event()
+    conductor = Conductor()
+    conductor.add(A)
+    with pytest.raises(ComponentStateError) if ended != "with" else conductor:
+        if ended == "run":
+            conductor.run(work())
+        elif ended == "setup":
+            conductor.setup()
+        else:
+            conductor.stop()
+    assert journal.entries == ["+a", "-a"]
+    ended = None
+    conductor.add(B)
+    serving = threading.Thread(target=conductor.serve)
+    serving.start()
+    assert is_up.wait(10)
+    conductor.stop()
+    serving.join()
+    assert journal.entries == ["+a", "-a", "+a", "+b", "-b", "-a"]
+
+
+def test_a_stop_before_a_run_is_meant_for_serve(journal):
+    """What neither knew of nor ended it uses it up."""
+    conductor = Conductor()
+    conductor.add(journal.component("a"))
+    conductor.stop()
+    conductor.run(nothing())
+    assert journal.entries == ["+a", "-a"]
+    conductor.serve()
+    assert journal.entries == ["+a", "-a"]
+
+
+def test_serve_where_it_is_set_up_already(journal):
+    """It is refused, and what is up stays up."""
+    conductor = Conductor()
+    conductor.add(journal.component("a"))
+    with conductor:
+        with pytest.raises(ComponentStateError, match="set up already"):
+            conductor.serve()
+        assert journal.entries == ["+a"]
+    assert journal.entries == ["+a", "-a"]
+
+
+def test_shutdown_during_a_start_of_serve(journal):
+    """It ends serve() as it does later."""
+
+    class A(journal.component("a")):
+        async def setup(self):
+            threading.Thread(target=conductor.shutdown).start()
+            await asyncio.Event().wait()
+
+    conductor = Conductor()
+    conductor.add(journal.component("b", a=A))
+    conductor.serve()
+    assert journal.entries == []
+
+
 def test_stop_during_a_start(journal):
     """What is being set up is let finish and shut down; serve returns as usual."""
 
@@ -126,6 +202,49 @@ def test_stop_during_a_start(journal):
     conductor = Conductor()
     conductor.add(journal.component("b", a=A))
     conductor.serve()
+    assert journal.entries == ["+a", "-a"]
+
+
+@pytest.mark.parametrize("is_decorated", [False, True])
+def test_stop_during_an_async_start(journal, is_decorated):
+    """A coroutine that is being set up is cancelled, which is no failure of its component."""
+
+    async def coroutine(self):
+        if not is_decorated:
+            conductor.stop()
+        await asyncio.Event().wait()
+
+    def plain(self):
+        conductor.stop()
+        return coroutine(self)
+
+    class B(journal.component("b", a=journal.component("a"))):
+        setup_timeout = None
+        setup = plain if is_decorated else coroutine
+
+    conductor = Conductor()
+    conductor.add(journal.component("c", b=B))
+    conductor.serve()
+    assert journal.entries == ["+a", "-a"]
+    states = {node.name: node.state for node in conductor.graph().nodes}
+    assert states == {"a": "stopped", "B": "stopped", "c": "waiting"}
+
+
+def test_stop_during_an_async_start_that_fails_then(journal):
+    """What a coroutine raises when it is cancelled, other than that, is an error all the same."""
+
+    class B(journal.component("b", a=journal.component("a"))):
+        async def setup(self):
+            conductor.stop()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise OSError("half open")
+
+    conductor = Conductor()
+    conductor.add(B)
+    with pytest.raises(ComponentError, match=r"B, in setup\(\): OSError: half open"):
+        conductor.serve()
     assert journal.entries == ["+a", "-a"]
 
 
@@ -261,6 +380,29 @@ print(threading.active_count())
         child.send_signal(number)
         out, err = child.communicate(timeout=30)
     assert (child.returncode, out.split(), err) == (0, ["-b", "-a", "1"], "")
+
+
+def test_a_signal_ends_an_async_start(program):
+    """SIGTERM while a coroutine is being set up ends serve in good order, too."""
+    text = """
+import asyncio
+
+class C(Component):
+    b: B
+
+    async def setup(self):
+        print("starting", flush=True)
+        await asyncio.Event().wait()
+
+conductor.add(C)
+conductor.serve()
+print("ended")
+"""
+    with program(text) as child:
+        lines_until(child, "starting")
+        child.send_signal(signal.SIGTERM)
+        out, err = child.communicate(timeout=30)
+    assert (child.returncode, out.split(), err) == (0, ["-b", "-a", "ended"], "")
 
 
 def test_a_second_signal_is_handled_as_ever(program):

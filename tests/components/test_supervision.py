@@ -1,6 +1,7 @@
 """Components that fail while they are in use are started again, or end what they are used by."""
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -394,3 +395,18 @@ def test_the_clock_is_that_of_the_system():
     before = clock.monotonic()
     asyncio.run(clock.sleep(0.001))
     assert clock.monotonic() >= before + 0.001
+
+
+@pytest.mark.parametrize("is_up", [False, True])
+@pytest.mark.parametrize("what", ["gone", OSError, None])
+def test_a_failure_is_an_exception(is_up, what):
+    """Anything else is refused in every state, with what to write instead."""
+
+    class Feed(Component):
+        pass
+
+    conductor = Conductor()
+    feed = conductor.add(Feed)
+    told = r"Feed\(\)>.fail\(.*\): give it an exception"
+    with conductor if is_up else contextlib.nullcontext(), pytest.raises(TypeError, match=told):
+        feed.fail(what)

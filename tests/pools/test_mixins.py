@@ -107,6 +107,74 @@ def test_different_arguments_are_two(one, other):
     assert Single.create(one) is not Single.create(other)
 
 
+class Unclear(Exception):
+    """Stands for the ValueError of numpy: the truth of an array is ambiguous."""
+
+
+class Array:
+    """As an array of numpy: ``==`` compares the elements, and gives no bool."""
+
+    def __init__(self, *elements):
+        self.elements = elements
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return Array(*(a == b for a, b in zip(self.elements, other.elements, strict=False)))
+
+    def __bool__(self):
+        raise Unclear
+
+
+class HashedArray(Array):
+    def __hash__(self):
+        return 1
+
+
+class Truthful(Array):
+    def __bool__(self):
+        return True
+
+
+class Stubborn(Array):
+    __hash__ = None
+
+    def __eq__(self, other):
+        raise Unclear
+
+
+class Unhashed(Stubborn):
+    def __hash__(self):
+        raise Unclear
+
+
+@pytest.mark.parametrize("kind", [Array, HashedArray, Truthful, Stubborn, Unhashed])
+@pytest.mark.parametrize(
+    "within",
+    [lambda it: it, lambda it: [it], lambda it: {"it": (it,)}],
+    ids=["itself", "listed", "nested"],
+)
+def test_arguments_that_do_not_say_whether_they_are_equal(kind, within):
+    """Each such object is its own argument, and none breaks what is asked for later."""
+    one, other = kind(1, 2), kind(1, 2)
+    first = Single.create(within(one), 3)
+    assert Single.create(within(other), 3) is not first
+    assert Single.create(within(kind(1, 2, 3)), 3) is not first
+    assert Single.create(within(one), 3) is first
+    assert Single.create(1) is Single.create(1)
+
+
+def test_arrays_of_numpy():
+    """The same with the real ones, however many elements they have."""
+    numpy = pytest.importorskip("numpy")
+    arrays = [numpy.array(value) for value in (1, [1], [1], [1, 2], [1, 2], [1, 2, 3])]
+    singles = [Single.create(array) for array in arrays]
+    assert len({id(single) for single in singles}) == len(arrays)
+    assert [Single.create(array) for array in arrays] == singles
+    assert Single.create(numpy.int64(1)) is Single.create(numpy.int64(1))
+    assert Single.create(numpy.int64(1)) is not Single.create(1)
+
+
 def test_an_argument_that_is_changed_afterwards():
     """What counts is the value at the call."""
     hosts = ["a"]

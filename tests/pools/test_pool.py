@@ -1,12 +1,13 @@
 """Backend pools as classes, as in Ramos, and their instances, which are resources."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from m3 import BackendPool, configure
+from m3 import BackendPool, Conductor, configure
 from m3.errors import ConfigError
 from m3.pools import (
     DefaultBackendMixin,
@@ -289,6 +290,23 @@ def test_a_backend_that_cannot_be_closed_stops_nobody_elses_end(told):
     assert told == ["b", "closes", "a"]
     assert [str(error) for error in failed.value.exceptions] == ["b is gone", "a is gone"]
     assert failed.value.exceptions[0].__notes__ == ["backend 'b' of Greetings"]
+    assert "'b': OSError: b is gone; 'a': OSError: a is gone" in str(failed.value)
+
+
+def test_what_a_pool_reports_has_the_cause():
+    """Whoever is told in one line reads which backend it was, and why; without secrets."""
+
+    class Sick(Hi):
+        def health(self):
+            raise OSError("no answer from https://user:secret@example.org")
+
+    configure(pools={"greeting": [Sick]})
+    conductor = Conductor()
+    conductor.add(Greetings(default="hi"))
+    with conductor:
+        failure = conductor.health()["Greetings"]
+    told = "health of Greetings: backend 'hi': OSError: no answer from https://user:***@example.org"
+    assert told in str(failure)
 
 
 def test_an_async_close_is_told():
@@ -304,6 +322,53 @@ def test_an_async_close_is_told():
     with pytest.raises(ExceptionGroup) as failed:
         pool.shutdown()
     assert "Async.close is async" in str(failed.value.exceptions[0])
+
+
+def test_a_close_that_would_not_run_is_told():
+    """A generator does nothing when it is called, and a coroutine nothing that is not awaited."""
+
+    async def coroutine():
+        raise AssertionError
+
+    class Yields(Hi):
+        def close(self):
+            yield
+
+        def health(self):
+            return coroutine()
+
+    configure(pools={"greeting": [Yields]})
+    pool = Greetings(default="hi")
+    pool.setup()
+    for call in (pool.health, pool.shutdown):
+        with pytest.raises(ExceptionGroup) as failed:
+            call()
+        assert "a pool calls it from a plain thread" in str(failed.value.exceptions[0])
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "generator", "asynchronous generator"])
+def test_a_create_that_would_not_run_is_told(kind):
+    """What it returns is no backend; only who calls the class method itself can await that."""
+
+    async def coroutine(cls):
+        return cls()
+
+    def generator(cls):
+        yield cls()
+
+    async def asynchronous(cls):
+        yield cls()
+
+    creates = {"coroutine": coroutine, "generator": generator}
+    create = classmethod(creates.get(kind, asynchronous))
+    configure(pools={"greeting": [type("Async", (Hi,), {"create": create})]})
+    pool = Greetings(default="hi")
+    with pytest.raises(ImproperlyConfigured, match=r"Async\.create\(\) .* plain method"):
+        pool.setup()
+    with pytest.raises(ImproperlyConfigured):
+        list(pool)
+    if kind == "coroutine":
+        assert isinstance(asyncio.run(Greetings.get("hi")), Hi)
 
 
 def test_a_singleton_is_made_anew_after_it_was_closed_with_a_pool():
