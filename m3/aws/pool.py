@@ -11,7 +11,7 @@ from m3._messages import closest, did_you_mean
 from m3.aws.failover import first_answer
 from m3.aws.limiter import Limiter
 from m3.aws.region import Region, client_of, is_denial
-from m3.aws.regions import Regions, canonical, listed, meant
+from m3.aws.regions import Regions, canonical, listed, meant, meant_globally
 from m3.aws.session import Session, configured
 from m3.components.component import Component
 from m3.errors import ConfigError, UnknownNameError, describe
@@ -38,8 +38,8 @@ class ServicePool(Component):
     Args:
         connect: connect now.
         regions: names of regions; patterns, as ``eu-*``; partitions, as ``aws-cn``; or one
-            of these.  None or ``"*"`` is all regions of the partition ``aws``.  It is not looked
-            at for a global service, such as IAM, which has one client.
+            of these.  None or ``"*"`` is all regions of the partition ``aws``.  A global
+            service, such as IAM, has one client for each partition in which any of them is.
         default_region: which of them ``pool.regions.default`` is.  If left out: the one
             that the environment or the profile names, or the only one.
         aws_access_key_id: the access key; what boto3 finds if left out.
@@ -56,6 +56,7 @@ class ServicePool(Component):
         failover: the regions that :meth:`call` tries, in order; all of the pool if left out.
 
     Raises:
+        ConfigError: an option cannot be as it is.
         MissingExtraError: boto3 is not installed.
         UnknownNameError: there is no such service or region; it names the nearest.
     """
@@ -96,6 +97,7 @@ class ServicePool(Component):
         self._endpoint_url = endpoint_url
         self._client_config = client_config
         self._resource = resource
+        self._threads = LEAST_CONNECTIONS
         self._check_service()
         self._names = self._meant(regions)
         self._default = self._default_of(default_region)
@@ -138,13 +140,15 @@ class ServicePool(Component):
         self.shutdown()
 
     def setup(self) -> None:
-        """Connect."""
+        """Connect; clients that were made for fewer threads are closed, and made anew."""
+        if self.threads > self._threads:
+            self._close()
+        self._threads = max(LEAST_CONNECTIONS, self.threads)
         self.connect()
 
     def shutdown(self) -> None:
         """Close all connections; the pool has none then, until it is connected again."""
-        for region in self.regions.forget():
-            region.close()
+        self._close()
 
     def health(self) -> None:
         """
@@ -256,14 +260,23 @@ class ServicePool(Component):
         )
 
     def _meant(self, wanted: str | Iterable[str] | None) -> list[str]:
-        partitions = self._session.partitions()
-        known: dict[str, list[str]] = {partition: [] for partition in partitions}
+        """Return the regions that *wanted* names, or where a global service is there."""
+        globally = self._session.partitions()
+        known: dict[str, list[str]] = {partition: [] for partition in globally}
         for name in self._get_module_regions():
             known[self._session.partition_of(name)].append(name)
+        strict = self._endpoint_url is None
         if known["aws"]:
-            return meant(wanted, known, strict=self._endpoint_url is None)
-        partition = wanted if isinstance(wanted, str) and wanted in partitions else "aws"
-        return known[partition] or [partitions[partition]]
+            names = meant(wanted, known, strict=strict)
+        else:
+            homes = {name: known[name] or [region] for name, region in globally.items()}
+            names = meant_globally(wanted, self._session.all_regions(), homes, strict=strict)
+        if not names:
+            raise ConfigError(
+                f"{type(self).__name__}: regions=[]: a pool has one region at least; leave it out "
+                "for all"
+            )
+        return names
 
     def _default_of(self, given: str | None) -> str | None:
         if given is not None:
@@ -294,6 +307,10 @@ class ServicePool(Component):
             return None if is_denial(error) else error
         return None
 
+    def _close(self) -> None:
+        for region in self.regions.forget():
+            region.close()
+
     def _after_fork(self) -> None:
         self._session.forget()
         self.regions.renew()
@@ -319,6 +336,7 @@ class ServiceMixinPool(Component):
             declares for one.
 
     Raises:
+        ConfigError: a service is called like an attribute of the class, as ``config`` is.
         MissingExtraError: boto3 is not installed.
         UnknownNameError: there is no such service or region; it names the nearest.
     """
@@ -355,10 +373,20 @@ class ServiceMixinPool(Component):
         Add the pool of one more service, and return it.
 
         Its options are those of the other pools where *options* do not say otherwise.
+
+        Raises:
+            ConfigError: the class has something else by that name.
         """
+        name = service.replace("-", "_")
+        if hasattr(type(self), name):
+            raise ConfigError(
+                f"{type(self).__name__}: the service {service!r} cannot be an attribute of it, for "
+                f"it has another one called {name!r}; make a pool of its own, of the class "
+                f"ServicePool.of({service!r})"
+            )
         pool = ServicePool.of(service)(connect, **{**self._options, **options})
         self._pools[service] = pool
-        setattr(self, service.replace("-", "_"), pool)
+        setattr(self, name, pool)
         return pool
 
     def connect(self) -> None:

@@ -8,7 +8,7 @@ from m3._messages import closest, did_you_mean
 from m3.aws.region import Region
 from m3.errors import ConfigError, NotConnectedError, UnknownNameError
 
-__all__ = ("Regions", "canonical", "listed", "meant")
+__all__ = ("Regions", "canonical", "listed", "meant", "meant_globally")
 
 MOST_LISTED = 8
 
@@ -51,6 +51,33 @@ def meant(
     return list(
         dict.fromkeys(name for word in words for name in _named(canonical(word), known, strict))
     )
+
+
+def meant_globally(
+    wanted: str | Iterable[str] | None,
+    known: Mapping[str, Sequence[str]],
+    homes: Mapping[str, Sequence[str]],
+    *,
+    strict: bool,
+) -> list[str]:
+    """
+    Return where a global service is, in the partitions of which *wanted* names anything.
+
+    Args:
+        wanted: as of :func:`meant`.
+        known: the regions of each partition.
+        homes: those of them where the service is.
+        strict: whether a region must be known; one that is not stands for itself.
+
+    Raises:
+        UnknownNameError: there is no such region.
+    """
+    home_of = {name: homes[partition] for partition, names in known.items() for name in names}
+    found: dict[str, None] = {}
+    for name in meant(wanted, known, strict=strict):
+        home = home_of.get(name, [name])
+        found |= dict.fromkeys([name] if name in home else home)
+    return list(found)
 
 
 def _named(word: str, known: Mapping[str, Sequence[str]], strict: bool) -> Sequence[str]:

@@ -35,6 +35,9 @@ class Session:
         profile: the profile of the shared configuration to use.
         role_arn: a role to assume; the other credentials are then those that may do so.
         role_options: further parameters of AssumeRole.
+
+    Raises:
+        ConfigError: of the keys, only some are there; or the role is no ARN.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Session:
             raise ConfigError(
                 f"role_arn={role_arn!r}: an ARN is like arn:aws:iam::123456789012:role/reader"
             )
+        _check_keys(keys)
         self._keys = keys
         self._profile = profile
         self._role_arn = role_arn
@@ -66,23 +70,32 @@ class Session:
             return list(self._opened().get_available_services())
 
     def regions(self, service: str) -> list[str]:
-        """Return the regions of *service*, of all partitions; none for a global service."""
+        """
+        Return the regions of *service*, of all partitions; none for a global service.
+
+        Where the tables have nothing of a service, it may be in any region.
+        """
         with self._lock:
             session = self._opened()
-            return [
-                region
-                for partition in session.get_available_partitions()
-                for region in session.get_available_regions(service, partition)
-            ]
+            partitions = session.get_available_partitions()
+            ask = partial(session.get_available_regions, service)
+            found = [region for partition in partitions for region in ask(partition)]
+            if found or any(ask(partition, allow_non_regional=True) for partition in partitions):
+                return found
+        return [region for regions in self.all_regions().values() for region in regions]
+
+    def all_regions(self) -> dict[str, list[str]]:
+        """Return the regions of each partition, whatever is there."""
+        return {
+            partition["id"]: [name for name in partition["regions"] if not name.endswith("-global")]
+            for partition in self._partitions()
+        }
 
     def partitions(self) -> dict[str, str]:
         """Return the region that global services use, for each partition."""
-        with self._lock:
-            self._opened()
-            table = self._core.get_component("data_loader").load_data("partitions")
         return {
             partition["id"]: partition["outputs"]["implicitGlobalRegion"]
-            for partition in table["partitions"]
+            for partition in self._partitions()
         }
 
     def partition_of(self, region: str) -> str:
@@ -111,6 +124,13 @@ class Session:
         with self._lock:
             return self._opened().resource(service, region, **options)
 
+    def _partitions(self) -> list[dict[str, Any]]:
+        with self._lock:
+            self._opened()
+            table = self._core.get_component("data_loader").load_data("partitions")
+        found: list[dict[str, Any]] = table["partitions"]
+        return found
+
     def _opened(self) -> Any:
         if self._boto3 is None:
             try:
@@ -124,7 +144,7 @@ class Session:
     def _with_credentials(self) -> Any:
         core = self._new_core()
         key, secret, token = (value and value.reveal() for value in self._keys)
-        if key or secret:
+        if key:
             core.set_credentials(key, secret, token)
         if self._role_arn is None:
             return core
@@ -158,6 +178,18 @@ class Session:
             return answer
 
         return fetch
+
+
+def _check_keys(keys: tuple[Secret | None, Secret | None, Secret | None]) -> None:
+    """Raise :exc:`~m3.errors.ConfigError` if only a part of the credentials is given."""
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    given = [name for name, key in zip(names, keys, strict=True) if key]
+    lacking = [name for name in names[:2] if name not in given]
+    if given and lacking:
+        raise ConfigError(
+            f"{' and '.join(given)} without {' and '.join(lacking)}: give that as well, or none of "
+            "them, and boto3 looks for credentials"
+        )
 
 
 class _Role:

@@ -2,7 +2,7 @@
 ``amqp``: messages of a bus, in and out: RabbitMQ, ``sqlite:///path`` or ``memory://``.
 
 RabbitMQ needs the extra ``amqp``, the other buses nothing.  Each worker has a
-connection of its own.
+connection of its own, so several need the class; an instance that is given has one.
 
 The frontend receives the messages of a queue, and acknowledges each when everything
 made from it is delivered, or kept as a dead letter of the run.  One that failed goes
@@ -124,6 +124,7 @@ class AmqpFrontend(Frontend[Any]):
         self._attempts = attempts
         self._backoff = Backoff(initial=retry_after, maximum=LONGEST_PAUSE)
         self._idle_timeout = idle_timeout
+        self.max_workers = 1  # type: ignore[misc]  # of this instance: it has one connection
 
     def setup(self) -> None:
         """Connect, and begin to receive."""
@@ -237,6 +238,7 @@ class AmqpBackend(Backend[Any]):
         self._connect = connector(url, bus_options)
         self._key = key_of(routing_key)
         self._mandatory = mandatory
+        self.max_workers = 1  # type: ignore[misc]  # of this instance: it has one connection
 
     def setup(self) -> None:
         """Connect, and declare the exchange."""

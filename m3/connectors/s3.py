@@ -18,7 +18,10 @@ Delivery: in a run with state, the frontend goes on behind a record of an object
 and refuses one that has changed.  Both ways of writing deliver effectively once
 then: an item that comes again replaces its object, and objects of lines that came
 after the last checkpoint are removed.  Each checkpoint ends an object of lines, so
-a short ``checkpoint_interval`` makes small ones.
+a short ``checkpoint_interval`` makes small ones.  Without state, a line counts as
+delivered when it is in the object that is being written; if S3 does not take that at
+the end, the run fails, and what was in it is missing, unless it was to be acknowledged.
+Several workers that write lines need the class; an instance that is given has one.
 """
 
 import gzip
@@ -312,6 +315,8 @@ class S3Backend(Backend[Any]):
         self.is_idempotent = key is not None
         if key is not None:
             self.batch = Batch(count=1)  # type: ignore[misc]  # so that all workers have some
+        else:
+            self.max_workers = 1  # type: ignore[misc]  # of this instance: it writes one object
 
     def setup(self) -> None:
         """Take a client, and look whether there is the bucket."""
@@ -361,11 +366,18 @@ class S3Backend(Backend[Any]):
             self._parts.go_back(*values_of(mark, writer=str, next=int))
 
     def cleanup(self) -> None:
-        """Finish the last object, unless its lines come again or some are missing in it."""
-        if self._broken or (self.failed and self._keeps_state):
+        """
+        Finish the last object, unless its lines come again or some are missing in it.
+
+        Raises:
+            Exception: it cannot be finished, or what came before it could not, so that lines
+                are missing which count as delivered.
+        """
+        try:
+            if not (self.failed and (self._broken or self._keeps_state)):
+                self._unless_broken(self._parts.finish)
+        finally:
             self._parts.abort()
-        else:
-            self._parts.finish()
 
     def _put(self, item: Any, name: Callable[[Any], str]) -> None:
         content = payload(item if self._body is None else field_of(item, self._body))

@@ -11,7 +11,8 @@ Until then it is held: its visibility timeout is renewed by a thread of its own,
 however long the work takes.  A message that failed becomes visible again when its
 timeout ends, or after ``retry_after`` seconds; what a stop leaves undone, at once.
 One that was received more often than ``max_receives`` is not worked on: it is a
-dead letter where the run keeps those, and is skipped elsewhere.
+dead letter where the run keeps those, and is skipped elsewhere.  Several workers
+need the class; an instance that is given has one.
 
 The backend sends up to 10 messages in a call: text and bytes as they are, anything
 else as JSON.  What SQS refuses for now is sent again, what it refuses for good is
@@ -105,6 +106,7 @@ class SqsFrontend(Frontend[Any]):
         self._idle_timeout = idle_timeout
         self._region = region
         self._over = threading.Event()
+        self.max_workers = 1  # type: ignore[misc]  # of this instance: it holds one's messages
 
     def setup(self) -> None:
         """Look for the queue, and begin to hold what comes from it."""

@@ -7,7 +7,7 @@ import pytest
 from m3.aws import ServiceMixinPool, ServicePool
 from m3.aws.services import S3Pool
 from m3.components.component import Component
-from m3.errors import UnknownNameError
+from m3.errors import ConfigError, UnknownNameError
 
 REGIONS = ["us-east-1", "eu-west-1", "ap-southeast-2"]
 
@@ -39,6 +39,23 @@ def test_it_is_a_component(aws):
         pool.regions["eu-west-1"].list_buckets()
         pool.shutdown()
         assert list(pool.regions) == []
+
+
+def test_clients_that_were_made_before_are_made_anew_for_more_threads(aws):
+    """Each thread has a connection, also where the pool was used before it was set up."""
+    pool = S3Pool(connect=True, regions="us-east-1", endpoint_url=aws)
+    pool.add_region("eu-west-1")
+    pool.regions.default = "eu-west-1"
+    before = pool.regions.default
+    for threads, connections, is_same in [(8, 10, True), (24, 24, False), (12, 24, True)]:
+        pool.threads = threads
+        pool.setup()
+        assert list(pool.regions) == ["us-east-1", "eu-west-1"]
+        assert (pool.regions.default is before) is is_same
+        before = pool.regions.default
+        assert before.meta.config.max_pool_connections == connections
+    before.list_buckets()
+    pool.shutdown()
 
 
 def test_any_service_by_name(aws):
@@ -131,6 +148,17 @@ class TestMixin:
         assert pool.add_service("cognito-idp") is pool.cognito_idp
         pool.shutdown()
         assert list(added.regions) == []
+
+    @pytest.mark.usefixtures("aws_environment")
+    @pytest.mark.parametrize("service", ["connect", "config", "health"])
+    def test_a_service_that_is_called_like_something_of_it_is_refused(self, service):
+        """It would take the place of that; the error says how to have a pool of it."""
+        declared = type("Wrong", (ServiceMixinPool,), {"services": {service: {}}})
+        for make in (declared, lambda: Store().add_service(service)):
+            with pytest.raises(ConfigError, match=rf"of\('{service}'\)") as caught:
+                make()
+        assert str(caught.value).startswith("Store: ")
+        assert ServicePool.of(service)().service == service
 
     @pytest.mark.usefixtures("aws_environment")
     @pytest.mark.parametrize("regions", [["eu-west-1"], "abc 123"])

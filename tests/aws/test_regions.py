@@ -107,11 +107,13 @@ def test_an_unconnected_pool_says_so():
         pool.us_east_1  # noqa: B018
 
 
-def test_a_pool_may_have_no_regions():
-    """It can be connected, and called in vain."""
-    pool = S3Pool(connect=True, regions=[])
-    with pytest.raises(NotConnectedError, match="has no regions"):
-        pool.call("list_buckets")
+@pytest.mark.parametrize("pool_class", [S3Pool, IamPool])
+@pytest.mark.parametrize("regions", [[], (), iter(())])
+def test_a_pool_has_a_region_at_least(pool_class, regions):
+    """None at all is a mistake, which is told as the pool is made, also by an endpoint."""
+    for options in ({}, {"endpoint_url": "http://localhost:9000"}):
+        with pytest.raises(ConfigError, match=r"regions=\[\]: .* leave it out for all"):
+            pool_class(regions=regions, **options)
 
 
 def test_a_region_that_the_pool_lacks():
@@ -188,6 +190,11 @@ class TestDefault:
         (IamPool, "*", "us-east-1"),
         (IamPool, ["eu-west-1"], "us-east-1"),
         (IamPool, "aws-cn", "cn-northwest-1"),
+        (IamPool, ["aws-cn"], "cn-northwest-1"),
+        (IamPool, "cn_north_1", "cn-northwest-1"),
+        (IamPool, ["us-gov-*"], "us-gov-west-1"),
+        (SupportPool, "us-gov-east-1", "us-gov-west-1"),
+        (ServicePool.of("savingsplans"), "cn-north-1", "cn-north-1"),
         (SupportPool, None, "us-east-1"),
         (ServicePool.of("route53"), None, "us-east-1"),
         (ServicePool.of("cloudfront"), None, "us-east-1"),
@@ -200,9 +207,37 @@ def test_a_global_service_has_one_client(pool_class, wanted, region):
     assert pool.regions.default is pool.regions[region]
 
 
-def test_a_service_elsewhere_may_have_regions_of_its_own():
+def test_a_global_service_has_one_client_per_partition():
+    """Of regions of several partitions, each stands for its own."""
+    pool = IamPool(connect=True, regions=["eu-west-1", "cn-*", "us-east-1"])
+    assert list(pool.regions) == ["us-east-1", "cn-northwest-1"]
+    pool.add_region("aws-us-gov")
+    assert list(pool.regions) == ["us-east-1", "cn-northwest-1", "us-gov-west-1"]
+
+
+@pytest.mark.parametrize("wanted", ["us-eats-1", ["aws-cn", "us-eats-1"]])
+def test_an_unknown_region_of_a_global_service_names_the_nearest(wanted):
+    """It is not taken for the partition ``aws``."""
+    with pytest.raises(UnknownNameError, match=r"'us-eats-1'; did you mean 'us-east-1'"):
+        IamPool(regions=wanted)
+
+
+@pytest.mark.parametrize("service", ["bedrock-runtime", "s3tables", "redshift-data"])
+def test_a_service_that_is_not_in_the_tables_is_not_global(service):
+    """It may be in any region, and is called in those that are named."""
+    pool_class = ServicePool.of(service)
+    pool = pool_class(connect=True, regions=["eu-west-1", "cn-north-1"])
+    assert list(pool.regions) == ["eu-west-1", "cn-north-1"]
+    assert pool.regions["eu-west-1"].meta.region_name == "eu-west-1"
+    assert {"us-east-1", "eu-west-1"} <= {*pool_class(connect=True).regions}
+    with pytest.raises(UnknownNameError, match="us-east-1"):
+        pool_class(regions="us-eats-1")
+
+
+@pytest.mark.parametrize("pool_class", [S3Pool, IamPool])
+def test_a_service_elsewhere_may_have_regions_of_its_own(pool_class):
     """With an endpoint, names are taken as they are."""
-    pool = S3Pool(connect=True, regions=["garage"], endpoint_url="http://localhost:9000")
+    pool = pool_class(connect=True, regions=["garage"], endpoint_url="http://localhost:9000")
     assert pool.regions.garage.meta.endpoint_url == "http://localhost:9000"
 
 

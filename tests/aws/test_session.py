@@ -14,6 +14,7 @@ from botocore.config import Config
 from m3 import Secret
 from m3.aws import ServiceMixinPool, ServicePool
 from m3.aws.services import DynamoDBPool, S3Pool, SqsPool
+from m3.errors import ConfigError
 
 KEYS = {
     "aws_access_key_id": "AKIDGIVENBYHAND",
@@ -39,6 +40,31 @@ def test_given_credentials_are_used(fault_proxy):
     (request,) = fault_proxy.seen
     assert (request.access_key, request.region) == ("AKIDGIVENBYHAND", "eu-west-1")
     assert request.headers["x-amz-security-token"] == "the-token-that-is-not-shown"
+
+
+@pytest.mark.parametrize(
+    ("given", "lacking"),
+    [
+        (["aws_session_token"], "aws_access_key_id and aws_secret_access_key"),
+        (["aws_access_key_id"], "aws_secret_access_key"),
+        (["aws_secret_access_key"], "aws_access_key_id"),
+        (["aws_access_key_id", "aws_session_token"], "aws_secret_access_key"),
+    ],
+)
+@pytest.mark.parametrize("kind", [str, Secret])
+def test_a_part_of_the_credentials_is_refused(given, lacking, kind):
+    """As the pool is made; nothing else is used in their place, and none of them is shown."""
+    options = {name: kind(KEYS[name]) for name in given}
+    for make in (S3Pool, type("Mixed", (ServiceMixinPool,), {"services": {"s3": {}}})):
+        with pytest.raises(ConfigError, match=f"without {lacking}: give") as caught:
+            make(**options)
+        assert not any(KEYS[name] in str(caught.value) for name in given)
+
+
+def test_empty_credentials_are_none(fault_proxy):
+    """As those of a variable that is set to nothing: what boto3 finds is used."""
+    ask(sqs(fault_proxy, **dict.fromkeys(KEYS, "")))
+    assert fault_proxy.seen[0].access_key == "testing"
 
 
 def test_they_may_be_secrets(fault_proxy):
@@ -202,7 +228,7 @@ def test_a_slow_region_does_not_keep_others_from_connecting():
             together.wait(20)
             return region
 
-    pool = Slow(connect=True, regions=["us-east-1", "eu-west-1"], aws_access_key_id="a")
+    pool = Slow(connect=True, regions=["us-east-1", "eu-west-1"])
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(pool.region, pool.regions)) == ["us-east-1", "eu-west-1"]
 

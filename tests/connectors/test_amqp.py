@@ -8,7 +8,7 @@ import pytest
 from m3 import Pipeline, Reject
 from m3.connectors.amqp import AmqpBackend, AmqpFrontend
 from m3.engine.delivery import levels, lowest
-from m3.errors import BatchError, BodyError, BusError, ConfigError, UndeliverableError
+from m3.errors import BatchError, BodyError, BusError, ConfigError, PlanError, UndeliverableError
 from m3.messaging import Exchange, Message, Queue, connect
 from m3.testing import BackendBattery, FrontendBattery, MemorySink
 
@@ -238,6 +238,28 @@ def test_a_routing_key_has_whole_fields():
     """A brace that is left open is a mistake that names the option."""
     with pytest.raises(ConfigError, match=r"routing_key='{a': .* a field of the item is written"):
         AmqpBackend(url="memory://", routing_key="{a")
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        Pipeline(AmqpFrontend(url="memory://", queue="q"), workers=2).backend(print),
+        Pipeline([]).backend(AmqpBackend(url="memory://", routing_key="q"), workers=2),
+    ],
+)
+def test_an_instance_has_one_worker(pipeline):
+    """It has one connection, and each worker needs its own: several are refused."""
+    with pytest.raises(PlanError, match="can have 1 worker"):
+        pipeline.engine()
+
+
+def test_each_worker_of_a_class_has_a_connection(bus, url, name, idle):
+    """Several workers send and receive: what is sent is received once."""
+    put(bus, name)
+    Pipeline(range(100)).backend("amqp", workers=3, url=url, routing_key=name).run()
+    found = MemorySink()
+    Pipeline("amqp", workers=3, url=url, queue=name, idle_timeout=idle).backend(found).run()
+    assert sorted(found.items) == [*range(100)]
 
 
 @pytest.mark.parametrize("make", [AmqpFrontend, AmqpBackend])

@@ -16,7 +16,7 @@ from m3 import BatchError, Pipeline
 from m3.aws.services import S3Pool
 from m3.connectors._aws import bodies
 from m3.connectors.s3 import S3Backend, S3Frontend
-from m3.errors import InputChangedError, RecordTooLongError, StateError
+from m3.errors import CleanupError, InputChangedError, PlanError, RecordTooLongError, StateError
 from m3.policies import Backoff
 from m3.testing import BackendBattery, FrontendBattery
 
@@ -394,6 +394,38 @@ def test_an_upload_that_failed_leaves_nothing(client, bucket, through, fault_pro
     assert contents(client, bucket) == {}
 
 
+@pytest.mark.parametrize("status", [500, 200, 403])
+def test_an_object_that_cannot_be_finished_at_the_end_leaves_no_upload(
+    client, bucket, fault_proxy, status
+):
+    """S3 says so by a status, or by 200 and an error: the run fails, and what was sent is gone."""
+    fault_proxy.fault = lambda request: (
+        Fault(status, "InternalError")
+        if request.method == "POST" and "uploadId" in request.path
+        else None
+    )
+    once = {"retries": {"mode": "standard", "total_max_attempts": 1}}
+    pool = S3Pool(regions=REGION, endpoint_url=fault_proxy.url, client_config=once)
+    pipeline = Pipeline(["x" * 9_000_000], resources={S3Pool: pool})
+    with pytest.raises(CleanupError, match="InternalError"):
+        pipeline.backend(S3Backend, bucket=bucket, prefix="big-").run()
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+    assert contents(client, bucket) == {}
+
+
+def test_lines_of_an_upload_that_failed_are_not_passed_over(client, bucket, fault_proxy):
+    """Those before the failure were counted as delivered: the run fails, whatever the policy."""
+    fault_proxy.fault = lambda request: (
+        Fault(400, "InvalidRequest") if "partNumber=2" in request.path else None
+    )
+    pool = S3Pool(regions=REGION, endpoint_url=fault_proxy.url)
+    pipeline = Pipeline(["x" * 1_000_000] * 20, resources={S3Pool: pool})
+    pipeline.backend(S3Backend, bucket=bucket, prefix="big-", batch=1, on_error="skip")
+    with pytest.raises(CleanupError, match="InvalidRequest"):
+        pipeline.run()
+    assert contents(client, bucket) == {}
+
+
 def test_uploads_of_a_run_that_died_are_aborted(client, bucket, moto):
     """When a run goes on, what the last one has left unfinished is thrown away."""
     backend = writing(moto.given(S3Backend(bucket=bucket, prefix="out/")))
@@ -437,6 +469,31 @@ def test_objects_of_two_workers_do_not_meet(client, bucket, moto):
         backend.process_batch([f"worker {number}"])
         backend.cleanup()
     assert sorted(contents(client, bucket).values()) == [b"worker 0\n", b"worker 1\n"]
+
+
+@pytest.mark.parametrize("workers", [{"backend": 3}, {"frontend": 3, "backend": 0}])
+def test_an_instance_with_a_prefix_has_one_worker(workers):
+    """Several would write to one object at once; they are refused before anything runs."""
+    pipeline = Pipeline(list, workers=workers.get("frontend", 1))
+    pipeline.backend(S3Backend(bucket="b", prefix="out/"), workers=workers["backend"])
+    with pytest.raises(PlanError, match="can have 1 worker"):
+        pipeline.engine()
+
+
+@pytest.mark.parametrize("shares_one", [False, True])
+def test_several_workers_lose_nothing(aws, client, bucket, shares_one):
+    """Each has an instance of the class; an instance with a key has nothing that they overwrite."""
+    options = {"bucket": bucket, **({"key": "{n}"} if shares_one else {"prefix": "out/"})}
+    pool = S3Pool(regions=REGION, endpoint_url=aws)
+    pipeline = Pipeline([{"n": n} for n in range(200)], resources={S3Pool: pool})
+    if shares_one:
+        pipeline.backend(S3Backend(**options), workers=4)
+    else:
+        pipeline.backend(S3Backend, workers=4, object_size=100, **options)
+    assert pipeline.run().delivered == 200
+    bodies_ = contents(client, bucket).values()
+    lines = [line for body in bodies_ for line in body.splitlines()]
+    assert sorted(json.loads(line)["n"] for line in lines) == [*range(200)]
 
 
 def test_the_body_of_an_object_can_be_a_field(client, bucket, moto):

@@ -7,9 +7,12 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from aws_stages import REGION
 
 from m3 import DROP, BatchError, Pipeline
+from m3.aws.services import SqsPool
 from m3.connectors.sqs import SqsBackend, SqsFrontend
+from m3.errors import PlanError
 from m3.testing import BackendBattery, FrontendBattery
 
 WORDS = [f"word {number}" for number in range(10)]
@@ -218,6 +221,35 @@ def test_a_message_that_is_held_no_more_is_told_of(client, frontend, caplog):
     with caplog.at_level(logging.WARNING):
         Pipeline(source).backend(steal).run()
     assert "comes again" in caplog.text
+
+
+def test_an_instance_has_one_worker():
+    """Several would share what holds their messages; they are refused before anything runs."""
+    with pytest.raises(PlanError, match="can have 1 worker"):
+        Pipeline(SqsFrontend(queue="q"), workers=3).backend(print).engine()
+
+
+def test_several_workers_are_several_receivers(client):
+    """Each has an instance of the class: all is delivered and deleted, and no thread is left."""
+    url = new_queue(client)
+    send(client, url, WORDS)
+    options = {"queue": url, "idle_timeout": 0, "wait_time": 0, "visibility": 600}
+    pool, delivered = SqsPool(regions=REGION), []
+    pipeline = Pipeline(SqsFrontend, workers=3, resources={SqsPool: pool}, **options)
+    pipeline.backend(delivered.append).run()
+    assert sorted(delivered) == sorted(WORDS)
+    assert "m3-sqs-visibility" not in {thread.name for thread in threading.enumerate()}
+    assert drain(client, url) == []
+
+
+@pytest.mark.usefixtures("moto")
+def test_workers_may_share_an_instance_that_sends(client):
+    """What its setup keeps is the same for all of them."""
+    url = new_queue(client)
+    pool = SqsPool(regions=REGION)
+    pipeline = Pipeline(map(str, range(200)), resources={SqsPool: pool})
+    assert pipeline.backend(SqsBackend(queue=url), workers=3).run().delivered == 200
+    assert sorted(map(int, drain(client, url))) == [*range(200)]
 
 
 class Refusing:
