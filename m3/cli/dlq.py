@@ -118,7 +118,9 @@ def purge(store: Path, wants_all: bool, **selected: Any) -> None:
     """Remove letters for good."""
     from m3.cli.letters_shown import counted
 
-    if wants_all == any(selected.values()):
+    if wants_all and any(selected.values()):
+        raise click.UsageError("--all means every letter: give it alone, or what selects some")
+    if not wants_all and not any(selected.values()):
         raise click.UsageError("say which letters: by --only, --stage, --before, --id, or --all")
     with _opened(store) as letters:
         numbers = [letter.id for letter in letters.select(_selection(**selected))]
@@ -155,6 +157,8 @@ def redrive(
 
     if "dead_letters" in parameters:
         parameters["dead_letters"] = str(_file_of(store))
+    if store.is_dir():
+        parameters["state"] = str(store)
     parameters["frontend"] = parameters["frontend"] or (() if file else ("stdin",))
     configuration = configuration_from(file, parameters)
     with _opened(store) as letters:

@@ -18,7 +18,7 @@ from m3.config import Configuration
 from m3.engine import Engine
 from m3.engine.dead_letter import Selection
 from m3.engine.letters import DeadLetters
-from m3.engine.redrive import Redriven, Round, rounds
+from m3.engine.redrive import Redriven, Round, rounds, state_in_turn
 from m3.errors import ConfigError, DeadLetterError
 from m3.observe import logs
 
@@ -60,8 +60,9 @@ def redrive_letters(
     outcome = Redriven()
     start = partial(_supervised, console=console, progress=options.progress, verbosity=verbosity)
     with _report_file(options.report) as report_file, letters.redriving():
-        todo = rounds(plan, letters, selection, outcome, to=to)
-        ending = _run_all(todo, start)
+        with state_in_turn(plan, letters) as state:
+            todo = rounds(plan, letters, selection, outcome, to=to, state=state)
+            ending = _run_all(todo, start)
         _write_report(report_file, outcome)
     letters.close()
     return _told(console, outcome, ending, verbosity)

@@ -37,8 +37,12 @@ class Books:
         """Return how many items were produced, and what became of them so far."""
         every = list(self._tallies())
         # In this order, so that no item is seen at its end and not at its beginning.
-        ended = {name: sum(getattr(tally, name) for tally in every) for name in OUTCOMES}
+        ended = _outcomes(every)
         return {"produced": sum(tally.produced for tally in every), **ended}
+
+    def ended(self) -> dict[str, int]:
+        """Return what became of the items that have ended so far, without those under way."""
+        return _outcomes(list(self._tallies()))
 
     def in_flight(self) -> int:
         """Return how many items have neither ended nor are held; exact while the gate is closed."""
@@ -48,3 +52,7 @@ class Books:
         yield from self._others
         for worker in self._workers:
             yield from worker.work.tallies
+
+
+def _outcomes(tallies: Sequence[Tally]) -> dict[str, int]:
+    return {name: sum(getattr(tally, name) for tally in tallies) for name in OUTCOMES}

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from m3._parking import Bell, Gate, Switch
 from m3._tokens import Ledger
+from m3.engine.amendments import Amendments, store_of
 from m3.engine.answers import MOST_UNANSWERED
 from m3.engine.books import Books
 from m3.engine.delivery import (
@@ -39,7 +40,7 @@ from m3.engine.delivery import (
 from m3.engine.errands import Errand
 from m3.engine.plan import Plan
 from m3.engine.runtime import Runtime
-from m3.engine.state import LETTERS, Checkpoint, StateStore
+from m3.engine.state import LETTERS, Checkpoint, StateStore, ends_of
 from m3.engine.workers import Worker
 from m3.errors import AbandonedError, PlanError, StageError
 from m3.stages import Backend
@@ -109,7 +110,7 @@ class Checkpoints:
         self._workers = workers
         self._letters = run.stores.letters
         self._gate = Gate()
-        self._store: StateStore | None = None
+        self._store: StateStore | Amendments | None = None
         self._guard: CrashGuard | None = None
         self._base = Checkpoint()
         self._last = Checkpoint()
@@ -148,7 +149,7 @@ class Checkpoints:
         found = levels(plan, instances)
         is_replayed = all(each.level != LEVELS[0] for each in found[: len(plan.frontends)])
         if plan.state is not None and is_replayed:
-            self._store = StateStore(plan.state, name=plan.name)
+            self._store = store_of(plan)
             self._is_aligned = bool(self._backends) and all(
                 each.level == LEVELS[-1] for each in found[len(plan.frontends) :]
             )
@@ -181,6 +182,7 @@ class Checkpoints:
         if (most := self._run.plan.crash_guard) is not None:
             from m3.engine.crash_guard import CrashGuard
 
+            assert isinstance(self._store, StateStore)  # nothing guards a redrive
             self._guard = CrashGuard(self._store, most, self.confirm)
             self._guard.begin(self._base, self._frontends)
         has_begun = self._base.number > 0
@@ -188,6 +190,7 @@ class Checkpoints:
             self._base.check_parts(
                 sources={each.key for each in self._frontends if resumes(each.instance)},
                 sinks={each.key for each in self._committing},
+                stages=ends_of(self._run.plan),
             )
         if self._letters is not None:
             self._letters.commits_itself = False
@@ -200,7 +203,7 @@ class Checkpoints:
             if not is_transactional(each.instance) and can_go_back(each.instance):
                 self._ask(each, partial(each.instance.resume, self._base.sinks.get(each.key)))
 
-    def _latest(self, store: StateStore) -> Checkpoint:
+    def _latest(self, store: StateStore | Amendments) -> Checkpoint:
         """Return the last checkpoint: that of the state, or the one that all data stand at."""
         committed = []
         for each in self._transactional:
@@ -378,8 +381,7 @@ class Checkpoints:
             if self._is_careful():
                 with suppress(AbandonedError):  # no reason to keep less of what is done
                     self._is_quiet()
-            counts = self._run.books.counts()
-            settled = sum(counts.values()) - counts["produced"]
+            settled = sum(self._run.books.ended().values())
             if settled == self._settled and not is_last:
                 return True
             if self._is_aligned and not self._is_quiet():
@@ -470,13 +472,15 @@ class Checkpoints:
         self, sources: dict[str, Any], marks: dict[str, Any], *, finished: bool = False
     ) -> None:
         assert self._store is not None
-        counts = self._run.books.counts()
+        ended = self._run.books.ended()
+        over_all = {name: it + self._base.counts.get(name, 0) for name, it in ended.items()}
         checkpoint = Checkpoint(
             number=self._last.number + 1,
             sources=sources,
             sinks=marks,
-            counts={name: count + self._base.counts.get(name, 0) for name, count in counts.items()},
+            counts={"produced": sum(over_all.values()), **over_all},
             finished=finished,
+            stages=ends_of(self._run.plan),
         )
         text = checkpoint.to_text()
         for each in self._transactional:
@@ -484,7 +488,7 @@ class Checkpoints:
             self._ask(each, partial(each.instance.commit_with, key, text))
         (self._guard or self._store).write(checkpoint)
         self._last = checkpoint
-        self._delivered = counts["delivered"]
+        self._delivered = ended["delivered"]
         for _, worker, _ in self._frontends:
             if worker.work.ledger is not None:
                 worker.work.ledger.release()

@@ -5,7 +5,7 @@ A store writes :class:`Row`, in which item and position are text already: it
 is made when the item fails, for later its user's code may change the item.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,8 @@ from m3.errors import ItemTimeoutError, StageError, StateError, abridged
 
 __all__ = (
     "EVERY",
+    "NOBODY",
+    "OF_STATE",
     "DeadLetter",
     "Row",
     "Selection",
@@ -26,11 +28,18 @@ __all__ = (
     "read_mark",
     "row_of",
     "rows_of",
+    "states_of",
 )
 
 TEXT_LIMIT = 1_000
 MESSAGE_LIMIT = 10_000
 TRACEBACK_LIMIT = 64_000
+
+NOBODY = ""
+"""The writer of a letter that was made in a redrive: no run takes it back."""
+
+OF_STATE = " of "
+"""What stands in the name of a writer before the folder of the state of its runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +234,11 @@ def read_mark(mark: Any, path: Path) -> tuple[str, int]:
         case {"writer": str(writer), "last": int(last)}:
             return writer, last
     raise StateError(f"{path}: {abridged(mark)} is no mark of a store of dead letters")
+
+
+def states_of(writers: Iterable[str]) -> set[str]:
+    """Return the folders of the states of the runs that have put letters into a store."""
+    return {writer.partition(OF_STATE)[2] for writer in writers} - {""}
 
 
 def _dumps_if_plain(value: Any) -> str | None:

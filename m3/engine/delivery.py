@@ -124,7 +124,8 @@ def levels(plan: Plan, instances: dict[str, Any] | None = None) -> list[Level]:
             made to be asked.
 
     Raises:
-        ConfigError: state is to be kept, and a backend keeps nothing before the end.
+        ConfigError: state is to be kept, and a backend keeps nothing before the end; or the
+            class of a stage that was made refuses its options.
     """
     stages = {
         spec.name: instances[spec.name] if instances else _looked_at(spec)
@@ -162,8 +163,8 @@ def _looked_at(spec: StageSpec) -> Any:
         return spec.target
     try:
         return make_instance(spec)
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        raise ConfigError(f"{spec.kind} {spec.name!r}: {error}") from error
     except Exception:  # the run, which makes it again, is going to tell
         return spec.target
 

@@ -34,7 +34,9 @@ def letterbox_of(plan: Plan) -> "Letterbox | None":
     path = place_of(plan)
     if path is None:
         return None
-    box = Letterbox(path, pipeline=plan.name)
+    has_state = isinstance(plan.state, str | os.PathLike)
+    state = str(Path(str(plan.state)).resolve()) if has_state else None
+    box = Letterbox(path, pipeline=plan.name, state=state)
     is_meant = any(final_verdict(spec) == "dead_letter" for spec in plan)
     is_meant = is_meant or plan.crash_guard is not None
     if plan.dead_letters is not None or is_meant or box.path.exists():
@@ -46,7 +48,7 @@ def place_of(plan: Plan) -> Path | None:
     """Return the file in which a run of *plan* keeps its dead letters, or None if there is none."""
     if isinstance(plan.dead_letters, str | os.PathLike):
         return Path(plan.dead_letters)
-    if plan.dead_letters is None and plan.state is not None:
+    if plan.dead_letters is None and isinstance(plan.state, str | os.PathLike):
         return Path(plan.state) / DEFAULT_NAME
     return None
 
@@ -58,13 +60,22 @@ class Letterbox:
     Args:
         path: of the store.
         pipeline: the name that the letters have as theirs.
+        state: the folder of the state of the run; None if it has none.
         store: the store, if it is open already.
     """
 
-    def __init__(self, path: Path, *, pipeline: str, store: "DeadLetters | None" = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        pipeline: str,
+        state: str | None = None,
+        store: "DeadLetters | None" = None,
+    ) -> None:
         self.path = path
         self.commits_itself = True
         self._pipeline = pipeline
+        self._state = state
         self._store = store
         self._committed = 0.0
         self._lock = threading.Lock()
@@ -126,4 +137,6 @@ class Letterbox:
 
         if self._store is None:
             self._store = open_dead_letters(self.path)
+            if self._state is not None:
+                self._store.belong_to(self._state)
         return self._store

@@ -50,6 +50,12 @@ class DeadLetters(Protocol):
             DeadLetterError: they cannot be kept.
         """
 
+    def belong_to(self, state: str) -> None:
+        """Note with what is put from now on, unless :meth:`resume` says more, whose run it is."""
+
+    def states(self) -> set[str]:
+        """Return the folders that letters which are there now were noted with."""
+
     def commit(self) -> None:
         """
         Make durable what was put; does nothing if that is nothing.
@@ -85,7 +91,7 @@ class DeadLetters(Protocol):
         Remove the letters numbered *gone*, and write *changed* over those of the same number.
 
         Both together or nothing, durable at the return; a *changed* one with the
-        number 0 is a new letter.
+        number 0 is a new letter, which no :meth:`resume` removes.
 
         Raises:
             DeadLetterError: it cannot be written.

@@ -13,6 +13,8 @@ from m3._plain import dumps, loads
 from m3.engine.claims import claim, claimed
 from m3.engine.dead_letter import (
     EVERY,
+    NOBODY,
+    OF_STATE,
     DeadLetter,
     Row,
     Selection,
@@ -20,6 +22,7 @@ from m3.engine.dead_letter import (
     read_mark,
     row_of,
     rows_of,
+    states_of,
 )
 from m3.errors import DeadLetterError, StageError, StateError
 
@@ -93,6 +96,14 @@ class JsonlDeadLetters:
             numbered = enumerate(rows, self._last + 1)
             self._append(b"".join(line_of(number, row, self._writer) for number, row in numbered))
             self._last += len(rows)
+
+    def belong_to(self, state: str) -> None:
+        """Note the folder of the state of the run that puts letters."""
+        self._writer += OF_STATE + state
+
+    def states(self) -> set[str]:
+        """Return the folders of the states of the runs that have put them."""
+        return states_of(line.writer for line in self._lines())
 
     def commit(self) -> None:
         """Make durable what was put."""
@@ -172,7 +183,7 @@ class JsonlDeadLetters:
 
     def _added(self, numbered: Iterable[tuple[int, DeadLetter]]) -> Iterator[bytes]:
         for number, letter in numbered:
-            yield line_of(number, row_of(letter), self._writer)
+            yield line_of(number, row_of(letter), NOBODY)
 
     # -- the file
 

@@ -12,6 +12,8 @@ from typing import Any
 from m3.engine.claims import claimed
 from m3.engine.dead_letter import (
     EVERY,
+    NOBODY,
+    OF_STATE,
     DeadLetter,
     Row,
     Selection,
@@ -19,6 +21,7 @@ from m3.engine.dead_letter import (
     read_mark,
     row_of,
     rows_of,
+    states_of,
 )
 from m3.errors import DeadLetterError, StageError, StateError
 
@@ -117,6 +120,16 @@ class SqliteDeadLetters:
             if len(self._pending) >= MOST_PENDING or self._pending_bytes >= MOST_PENDING_BYTES:
                 self.commit()
 
+    def belong_to(self, state: str) -> None:
+        """Note the folder of the state of the run that puts letters."""
+        self._writer += OF_STATE + state
+
+    def states(self) -> set[str]:
+        """Return the folders of the states of the runs that have put them."""
+        with self._lock, self._reading() as connection:
+            rows = connection.execute("SELECT DISTINCT writer FROM letters").fetchall()
+        return states_of(writer for (writer,) in rows)
+
     def commit(self) -> None:
         """Make durable what was put."""
         with self._lock:
@@ -184,7 +197,7 @@ class SqliteDeadLetters:
         with self._lock, self._writing() as connection:
             connection.executemany("DELETE FROM letters WHERE id = ?", [(each,) for each in gone])
             connection.executemany(UPDATE, [(*row, number) for number, row in kept if number])
-            new = [(*row, self._writer) for number, row in kept if not number]
+            new = [(*row, NOBODY) for number, row in kept if not number]
             connection.executemany(INSERT, new)
 
     @contextmanager

@@ -15,6 +15,7 @@ from m3.policies import Batch, ErrorPolicy, MaxFailures, Ordering
 from m3.registry import Kind
 
 if TYPE_CHECKING:
+    from m3.engine.amendments import Amendments
     from m3.engine.letters import DeadLetters
 
 __all__ = ("Plan", "StageSpec", "grace_of")
@@ -47,7 +48,8 @@ class StageSpec:
         timeout: seconds that one call for an item may take; None for any time.
         max_failures: how many of its items may fail before the run does; None
             for any number.
-        batch: how items are gathered, for a stage with ``process_batch``.
+        batch: how items are gathered, for a stage with ``process_batch``; a number, given
+            here or by the class, becomes a :class:`~m3.policies.Batch` of at most so many.
         concurrency: the most items in flight in each worker of an async stage.
         config: becomes ``self.config`` of the instances made from a class.
         options: keyword arguments for the class.
@@ -70,6 +72,13 @@ class StageSpec:
     config: Any = None
     options: dict[str, Any] = field(default_factory=dict)
     context: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        most: object = self.batch
+        if most is None and hasattr(self.target, "process_batch"):
+            most = getattr(self.target, "batch", None)
+        if type(most) is int and most > 0:
+            object.__setattr__(self, "batch", Batch(most))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +116,7 @@ class Plan:
     name: str = "pipeline"
     stop_timeout: float = DEFAULT_STOP_TIMEOUT
     max_failures: MaxFailures | None = None
-    state: str | os.PathLike[str] | None = None
+    state: "str | os.PathLike[str] | Amendments | None" = None
     dead_letters: "str | os.PathLike[str] | DeadLetters | None" = None
     checkpoint_interval: float = DEFAULT_CHECKPOINT_INTERVAL
     crash_guard: int | None = None

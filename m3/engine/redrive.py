@@ -14,18 +14,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from m3._types import DROP, Item
+from m3.engine.amendments import Amendments, state_in_turn
 from m3.engine.dead_letter import DeadLetter, Selection, letter_of, rows_of
 from m3.engine.engine import Engine
 from m3.engine.letters import DeadLetters
 from m3.engine.plan import Plan, StageSpec
 from m3.engine.report import Report
 from m3.engine.runtime import Runtime
+from m3.engine.state import StateStore
 from m3.errors import PlanError, StageError
 from m3.policies import ErrorPolicy, Retry
 from m3.registry import options_of
 from m3.stages import Frontend
 
-__all__ = ("Redriven", "Round", "redrive", "rounds")
+__all__ = ("Redriven", "Round", "redrive", "rounds", "state_in_turn")
 
 T = TypeVar("T")
 
@@ -72,7 +74,8 @@ def redrive(
     Send *letters* through their pipeline again; block until they have ended.
 
     Args:
-        plan: the pipeline; its frontends are not used.
+        plan: the pipeline; its frontends are not used.  If it has a state, the sinks go on where
+            the last run has left them, and the next run where this leaves them.
         letters: the store; letters that fail again stay in it, and no other is written to.
         only: those with this type of error, with or without its module.
         stage: those that failed at this stage.
@@ -82,14 +85,14 @@ def redrive(
 
     Raises:
         PlanError: the pipeline has no stage of that name; nothing was run.
-        StateError: another process redrives letters of the store.
+        StateError: another process redrives letters of the store, or a run uses the state.
         DeadLetterError: the store cannot be written.
         StageError: as of :meth:`m3.Engine.start`; what was delivered has left the store.
     """
     outcome = Redriven()
     selection = Selection(only=only, stage=stage, ids=ids)
-    with letters.redriving():
-        for each in rounds(plan, letters, selection, outcome, to=to, runtime=runtime):
+    with letters.redriving(), state_in_turn(plan, letters) as state:
+        for each in rounds(plan, letters, selection, outcome, to=to, state=state, runtime=runtime):
             each.run(Engine.start)
     return outcome
 
@@ -101,12 +104,14 @@ def rounds(
     outcome: Redriven,
     *,
     to: str | None = None,
+    state: StateStore | None = None,
     runtime: Runtime | None = None,
 ) -> "list[Round]":
     """
     Return the runs that :func:`redrive` makes, in the order of the pipeline.
 
-    Counted into *outcome* is what becomes of the letters when they run.
+    Counted into *outcome* is what becomes of the letters when they run; where they leave the
+    sinks is written into *state*.
     """
     entries: dict[Entry, set[int]] = {}
     for letter in letters.select(selection):
@@ -116,7 +121,7 @@ def rounds(
             outcome.not_plain += 1
     outcome.left = sum(map(len, entries.values()))
     return [
-        Round(rest_of(plan, entry), letters, entries[entry], outcome, runtime or Runtime())
+        Round(rest_of(plan, entry, state), letters, entries[entry], outcome, runtime or Runtime())
         for entry in sorted(entries, key=lambda entry: (entry.first, entry.backends))
     ]
 
@@ -155,22 +160,30 @@ def entry_of(plan: Plan, letter: DeadLetter, to: str | None) -> Entry:
     raise PlanError(f"{whose} stage {stage!r}: this pipeline has no such stage, but {known}")
 
 
-def rest_of(plan: Plan, entry: Entry) -> Plan:
+def rest_of(plan: Plan, entry: Entry, state: StateStore | None = None) -> Plan:
     """Return *plan* from *entry* on, without a frontend; its items are letters that have failed."""
     transports = [_persistent(spec) for spec in plan.transports[entry.first :]]
-    backends = [_persistent(_appending(plan.backends[number])) for number in entry.backends]
+    backends = [_persistent(plan.backends[number]) for number in entry.backends]
     # What ran in the thread of a stage before it has none now.
     first = transports or backends
-    first[:] = [replace(spec, workers=spec.workers or 1) for spec in first[:1]] + first[1:]
+    first[:1] = [replace(spec, workers=_workers(spec, state)) for spec in first[:1]]
+    if state is None:
+        backends = [_appending(spec) for spec in backends]
     return replace(
         plan,
         frontends=(),
         transports=tuple(transports),
         backends=tuple(backends),
         max_failures=None,
-        state=None,
+        state=None if state is None else Amendments(state, {spec.name for spec in backends}),
         crash_guard=None,
     )
+
+
+def _workers(spec: StageSpec, state: StateStore | None) -> int:
+    """Return how many workers a stage has that may have had those before it, which are left out."""
+    marks = () if state is None else state.checkpoint.sinks
+    return spec.workers or sum(key.rpartition("/")[0] == spec.name for key in marks) or 1
 
 
 def _persistent(spec: StageSpec) -> StageSpec:
@@ -343,6 +356,13 @@ class Returns:
         for (_, number), row in zip(items, rows, strict=True):
             with self._lock:
                 self._failed.setdefault(number, []).append(letter_of(0, row))
+
+    def belong_to(self, state: str) -> None:
+        """Do nothing: letters that fail again are whose they were."""
+
+    def states(self) -> set[str]:
+        """Return none: nobody asks a redrive whose letters it has."""
+        return set()
 
     def commit(self) -> None:
         """Do nothing: what failed is written when everything made from its letter has ended."""

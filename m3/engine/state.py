@@ -21,11 +21,23 @@ from m3.engine.state_lock import UNMADE, LastNumber, StateLock, user_of
 from m3.errors import NotPlainError, StateError
 
 if TYPE_CHECKING:
+    from m3.engine.plan import Plan
     from m3.engine.state_db import StateDatabase
 
-__all__ = ("LETTERS", "Checkpoint", "StateStore", "StateView", "look_at", "reset")
+__all__ = (
+    "DATABASE",
+    "LETTERS",
+    "Checkpoint",
+    "StateStore",
+    "StateView",
+    "ends_of",
+    "look_at",
+    "reset",
+)
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of the checkpoints; those of 1 do not say which stages there are."""
+
 DATABASE = "state.db"
 LOCK = "lock"
 
@@ -45,8 +57,12 @@ class Checkpoint:
         sources: by shard, ``"<stage>/<worker>"``: what ``Frontend.checkpoint``
             has returned; None at the beginning.
         sinks: by ``"<stage>/<worker>"``: what ``Backend.commit`` has returned.
-        counts: what became of the items, over all runs; for people.
+        counts: what became of the items that have ended, over all runs, and as
+            ``"produced"`` how many those are; for people.  What was under way when
+            a run died is not in it before it has come again and ended.
         finished: whether the input had ended and all was done.
+        stages: the names of all ``"frontends"`` and ``"backends"``, also of those that
+            keep no mark; None if it was written by an m3 that did not keep them.
     """
 
     number: int = 0
@@ -54,23 +70,28 @@ class Checkpoint:
     sinks: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     finished: bool = False
+    stages: dict[str, list[str]] | None = None
 
-    def check_parts(self, *, sources: set[str], sinks: set[str]) -> None:
+    def check_parts(
+        self, *, sources: set[str], sinks: set[str], stages: dict[str, list[str]]
+    ) -> None:
         """
-        Refuse to be gone on from by other shards than there were.
+        Refuse to be gone on from by other shards, or other *stages*, than there were.
 
         Raises:
             StateError: says which there were, and which there are.
         """
-        for what, kept, there in (
-            ("frontends", set(self.sources), sources),
-            ("backends", set(self.sinks) - {LETTERS}, sinks),
+        numbered = " (each with the number of its worker)"
+        for what, kept, there, how in (
+            ("frontends", set(self.sources), sources, numbered),
+            ("backends", set(self.sinks) - {LETTERS}, sinks, numbered),
+            *((what, set(it), set(stages[what]), "") for what, it in (self.stages or {}).items()),
         ):
             if kept != there:
                 raise StateError(
-                    f"the state is of a pipeline with the {what} {_listed(kept)} (each with the "
-                    f"number of its worker), and this one has {_listed(there)}; use another "
-                    "folder for it, or begin at the start with --from-start"
+                    f"the state is of a pipeline with the {what} {_listed(kept)}{how}, and this "
+                    f"one has {_listed(there)}; use another folder for it, or begin at the start "
+                    "with --from-start"
                 )
 
     def to_text(self) -> str:
@@ -190,7 +211,8 @@ class StateStore:
                 f"at {latest.number}: they were replaced or restored; restore both, or begin at "
                 "the start with --from-start and empty data"
             )
-        return latest
+        is_own = latest.number == self.checkpoint.number  # and may have been amended
+        return self.checkpoint if is_own else latest
 
     def write(self, checkpoint: Checkpoint, crashes: dict[str, Any] | None = None) -> None:
         """
@@ -212,6 +234,19 @@ class StateStore:
             self._lock.note(LastNumber(self.key, checkpoint.number))
         except OSError as error:
             raise _no_access(self.folder, error) from error
+
+    def amend(self, sinks: dict[str, Any]) -> None:
+        """
+        Write other marks of *sinks* into the last checkpoint; block until they are on the disk.
+
+        Raises:
+            StateError: they were not written.
+            NotPlainError: one of them cannot be written down.
+        """
+        self._check_held()
+        amended = dataclasses.replace(self.checkpoint, sinks={**self.checkpoint.sinks, **sinks})
+        self._database.write(amended.to_text())
+        self.checkpoint = amended
 
     def write_crashes(self, crashes: dict[str, Any]) -> None:
         """
@@ -269,6 +304,12 @@ class StateStore:
         about = {"schema": SCHEMA, "key": last.key, "name": name, "created": now()}
         create_database(self._path, _sealed(about), Checkpoint().to_text())
         return last
+
+
+def ends_of(plan: "Plan") -> dict[str, list[str]]:
+    """Return the names of the stages of *plan* that have to stay the ones of its state."""
+    kinds = {"frontends": plan.frontends, "backends": plan.backends}
+    return {kind: sorted(spec.name for spec in specs) for kind, specs in kinds.items()}
 
 
 def look_at(folder: str | os.PathLike[str]) -> StateView:
@@ -361,7 +402,7 @@ def _read_back(text: str) -> Checkpoint:
     fields = _unsealed(text)
     try:
         schema = fields.pop("schema")
-        if schema == SCHEMA:
+        if 1 <= schema <= SCHEMA:
             return Checkpoint(**fields)
         is_newer = schema > SCHEMA
     except (TypeError, KeyError, AttributeError) as error:

@@ -104,7 +104,7 @@ class StateDatabase:
     def close(self) -> None:
         """Close it; what is in the write-ahead log goes into the file, if that can be done now."""
         with suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _empty_log(self._connection)
         self._connection.close()
 
     def _is_in_place(self) -> bool:
@@ -116,7 +116,9 @@ class StateDatabase:
 
 def create_database(path: Path, about: str, checkpoint: str) -> None:
     """
-    Make the database; after a crash on the way there is none, or all of it.
+    Make the database; after a crash or an error on the way there is none, or all of it.
+
+    What such an attempt has left beside it is removed by the next one.
 
     Raises:
         StateError: it cannot be written.
@@ -130,6 +132,7 @@ def create_database(path: Path, about: str, checkpoint: str) -> None:
         with closing(_connect(beside)) as connection:
             _prepare(connection)
             _fill(connection, about, checkpoint)
+            _empty_log(connection)
     except sqlite3.Error as error:
         raise StateError(f"{path} cannot be written: {error}") from error
     sync(beside)
@@ -182,6 +185,18 @@ def _fill(connection: sqlite3.Connection, about: str, checkpoint: str) -> None:
     )
     connection.execute("INSERT INTO state VALUES (?, ?, ?)", (about, checkpoint, now()))
     connection.execute("COMMIT")
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """
+    Put what is in the write-ahead log into the file, which a close does only if it can.
+
+    Raises:
+        sqlite3.Error: not all of it is there.
+    """
+    ((is_busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if is_busy:
+        raise sqlite3.OperationalError("its write-ahead log is in use")
 
 
 def _read(connection: sqlite3.Connection) -> Kept:

@@ -4,19 +4,26 @@ import inspect
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from itertools import chain
 
+from m3._messages import closest, did_you_mean
+from m3.components.annotations import wants
+from m3.components.graph import reachable
 from m3.engine.chains import mistakes_in_chains, workers
 from m3.engine.delivery import LEVELS, levels
 from m3.engine.plan import Plan, StageSpec
-from m3.engine.shape import BATCH_METHOD, Shape, is_stage_class, shape_of
-from m3.errors import PlanError, abridged
-from m3.policies import Retry, Verdict
+from m3.engine.resources import components_of, user_of
+from m3.engine.shape import BATCH_METHOD, METHODS, Shape, is_stage_class, shape_of
+from m3.errors import ConfigError, PlanError, abridged
+from m3.policies import Batch, Retry, Verdict
+from m3.stages import Backend, Frontend, Transport
 
-__all__ = ("final_verdict", "mistakes", "validate")
+__all__ = ("final_verdict", "mistakes", "mistakes_of", "validate")
 
 POLICIES = "'fail', 'skip', 'dead_letter', a callable or a Retry"
+BASES: dict[str, type] = {"frontend": Frontend, "transport": Transport, "backend": Backend}
 
 
 def validate(plan: Plan) -> None:
@@ -35,32 +42,79 @@ def mistakes(plan: Plan) -> tuple[str, ...]:
     """Return what is wrong with *plan*, each as one sentence; empty if nothing is."""
     found = [*_of_the_whole(plan)]
     for spec in plan:
-        of_stage = [*_of_stage(spec), *_of_dead_letters(spec, plan)]
-        found += [f"{spec.kind} {spec.name!r}: {mistake}" for mistake in of_stage]
-        if not of_stage:
-            found += _of_shape(spec)
+        found += mistakes_of(spec, plan)
     return tuple(found) or (*mistakes_in_chains(plan), *_of_unknown_items(plan))
+
+
+def mistakes_of(spec: StageSpec, plan: Plan | None = None) -> list[str]:
+    """Return what is wrong with one stage: by itself, or in its *plan*."""
+    of_stage = [*_of_stage(spec), *(_of_dead_letters(spec, plan) if plan else ())]
+    return [f"{spec.kind} {spec.name!r}: {mistake}" for mistake in of_stage] or [*_of_shape(spec)]
 
 
 def _of_the_whole(plan: Plan) -> Iterator[str]:
     if not plan.frontends:
         yield "a pipeline needs a frontend, and this one has none"
-    if plan.stop_timeout < 0:
-        yield f"stop_timeout is {plan.stop_timeout}; it is a time in seconds"
+    if not _is_number(plan.stop_timeout) or not plan.stop_timeout >= 0:
+        yield f"stop_timeout is {abridged(plan.stop_timeout)}; it is a time in seconds, at least 0"
     if not _is_time(plan.checkpoint_interval):
         yield (
             f"checkpoint_interval is {abridged(plan.checkpoint_interval)}; it is a time in "
             "seconds, more than 0"
         )
-    for name, path in (("state", plan.state), ("dead_letters", plan.dead_letters)):
-        is_store = name == "dead_letters" and callable(getattr(path, "put", None))
-        if path is not None and not is_store and not _is_path(path):
+    stores = ("state", plan.state, "latest"), ("dead_letters", plan.dead_letters, "put")
+    for name, path, method in stores:
+        is_open = callable(getattr(path, method, None))
+        if path is not None and not is_open and not _is_path(path):
             yield f"{name} is {abridged(path)}; it is a path"
     yield from _of_max_failures(plan.max_failures)
     yield from _of_crash_guard(plan)
     for name, count in Counter(spec.name for spec in plan).items():
         if count > 1:
             yield f"{count} stages are called {name!r}; give each a name of its own"
+    yield from _of_resources(plan)
+
+
+def _of_resources(plan: Plan) -> Iterator[str]:
+    """Yield which resources have names that nobody asks for, but that are near to one."""
+    given = {name: cls for name, cls in _classes_given(plan) if isinstance(name, str)}
+    asked = _asked_for(plan) if given else {}
+    for name, cls in given.items():
+        fitting = [
+            other
+            for other, kinds in asked.items()
+            if other not in given and any(_is_below(cls, kind) for kind in kinds)
+        ]
+        if name not in asked and (near := closest(name, fitting)):
+            yield (
+                f"resource {name!r}: no stage and no component asks for one of that name"
+                f"{did_you_mean(near)}"
+            )
+
+
+def _classes_given(plan: Plan) -> Iterator[tuple[type | str, type]]:
+    """Iterate over the classes of the resources that are given, with what each is given for."""
+    for asked_for, resource in plan.resources.items():
+        yield asked_for, resource if isinstance(resource, type) else type(resource)
+
+
+def _asked_for(plan: Plan) -> dict[str, set[type]]:
+    """Return what stages and resources ask for: classes, by the name of the attribute."""
+    starts = [user_of(spec.target) for spec in plan]
+    starts += [cls for _, cls in _classes_given(plan)]
+    found: dict[str, set[type]] = {}
+    for cls in reachable(starts, lambda cls: [kind for _, kind in components_of(cls)]):
+        for want in wants(cls).values():
+            kinds = found.setdefault(want.attribute, set())
+            kinds.update(kind for kind in want.types if isinstance(kind, type))
+    return found
+
+
+def _is_below(cls: type, kind: type) -> bool:
+    try:
+        return issubclass(cls, kind)
+    except TypeError:  # protocols may have no answer
+        return False
 
 
 def _of_crash_guard(plan: Plan) -> Iterator[str]:
@@ -76,7 +130,12 @@ def _of_unknown_items(plan: Plan) -> Iterator[str]:
     """Yield why the item that has killed one run cannot be found again in the next."""
     if plan.crash_guard is None:
         return
-    for level in levels(plan)[: len(plan.frontends)]:
+    try:
+        found = levels(plan)[: len(plan.frontends)]
+    except ConfigError as error:
+        yield str(error)
+        return
+    for level in found:
         if level.level != LEVELS[-1]:
             yield (
                 f"frontend {level.stage!r}: with crash_guard, a run has to go on where the one "
@@ -170,9 +229,12 @@ def _is_path(value: object) -> bool:
     return isinstance(value, (str, os.PathLike)) and str(value) != ""
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _is_time(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 < value < math.inf  # type: ignore[operator]  # it is a number
+    return _is_number(value) and 0 < value < math.inf  # type: ignore[operator]  # it is a number
 
 
 def _of_shape(spec: StageSpec) -> Iterator[str]:
@@ -180,6 +242,9 @@ def _of_shape(spec: StageSpec) -> Iterator[str]:
         shape = shape_of(spec)
     except PlanError as error:
         yield str(error)
+        return
+    if missing := _missing_method(spec):
+        yield f"{spec.kind} {spec.name!r}: {missing}"
         return
     for mistake in chain(_of_options(spec), _of_batch(spec, shape)):
         yield f"{spec.kind} {spec.name!r}: {mistake}"
@@ -190,18 +255,72 @@ def _of_shape(spec: StageSpec) -> Iterator[str]:
         )
 
 
+def _missing_method(spec: StageSpec) -> str:
+    """Say so if what is done with the items is only what the class of m3 has: an error."""
+    base, name = BASES[spec.kind], METHODS[spec.kind]
+    method = getattr(spec.target, name, None)
+    if getattr(method, "__func__", method) is not getattr(base, name):
+        return ""
+    needed = (name,) if spec.kind == "frontend" else (name, BATCH_METHOD)
+    if any(hasattr(spec.target, other) for other in needed[1:]):
+        return ""
+    cls = spec.target if inspect.isclass(spec.target) else type(spec.target)
+    missing = " and ".join(f"no {each}()" for each in needed)
+    return f"{cls.__qualname__} has {missing}{_meant(cls, base, needed)}"
+
+
+def _meant(cls: type, base: type, needed: tuple[str, ...]) -> str:
+    """Return the question whether a method of *cls* that is near what is needed was meant."""
+    own = [
+        name
+        for name in dir(cls)
+        if not name.startswith("_") and not hasattr(base, name) and callable(getattr(cls, name))
+    ]
+    near = [(given, names[0]) for given in own if (names := closest(given, needed))]
+    if not near and len(own) == 1:
+        near = [(own[0], needed[0])]
+    return f"; should its {near[0][0]}() be called {near[0][1]}()?" if near else ""
+
+
 def _of_options(spec: StageSpec) -> Iterator[str]:
     if not is_stage_class(spec.target, spec.kind):
-        if spec.options:
-            names = ", ".join(sorted(spec.options))
-            yield f"{names}: only a stage that is given as a class takes options of its own"
+        for name in sorted(spec.options):
+            only = "only a stage that is given as a class takes options of its own"
+            yield f"{name}: {only}{_near(name, ())}"
         return
     try:
-        inspect.signature(spec.target).bind(**spec.options)
-    except TypeError as error:
-        yield f"{spec.target.__qualname__}(): {error}"
+        signature = inspect.signature(spec.target)
     except ValueError:  # no signature to be had, as of classes written in C
         return
+    cls = spec.target.__qualname__
+    own = _keywords(signature, spec.options)
+    for name in sorted(spec.options.keys() - own):
+        yield f"{cls}() has no option {name!r}{_near(name, own)}"
+    try:
+        signature.bind(**{name: spec.options[name] for name in spec.options.keys() & own})
+    except TypeError as error:
+        yield f"{cls}(): {error}"
+
+
+def _keywords(signature: inspect.Signature, given: Iterable[str]) -> set[str]:
+    """Return which options a class takes; one with ``**options`` also those *given*."""
+    kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
+    own = {
+        name
+        for name, kind in kinds.items()
+        if kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    }
+    return own | {*given} if inspect.Parameter.VAR_KEYWORD in kinds.values() else own
+
+
+def _near(name: str, own: Iterable[str]) -> str:
+    """Return the question whether another option was meant: of the stage, or of the pipeline."""
+    known = {field.name for field in fields(StageSpec)} - {"kind", "target", "options"}
+    if near := closest(name, sorted({*own, *known})):
+        return did_you_mean(near)
+    stages = {"frontends", "transports", "backends"}
+    near = closest(name, sorted({field.name for field in fields(Plan)} - stages))
+    return f"; did you mean the pipeline's {near[0]!r}?" if near else ""
 
 
 def _of_batch(spec: StageSpec, shape: Shape) -> Iterator[str]:
@@ -209,5 +328,10 @@ def _of_batch(spec: StageSpec, shape: Shape) -> Iterator[str]:
         if spec.batch is not None:
             yield f"batch needs a stage with {BATCH_METHOD}(), and this one has none"
         return
+    given, where = spec.batch, "batch"
+    if given is None:
+        given, where = getattr(spec.target, "batch", None), "batch of the class"
+    if not (given is None or isinstance(given, Batch) or inspect.isdatadescriptor(given)):
+        yield f"{where} is {abridged(given)}; it is a Batch, or a number of items, at least 1"
     if spec.ordering == "input" and spec.workers > 1:
         yield "ordering='input' with batches needs workers=1"

@@ -1,5 +1,6 @@
 """Runs that go on where an earlier one ended, and what is durable in which order."""
 
+import shutil
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from m3 import (
     StateError,
     TransactionalBackend,
 )
-from m3.engine.state import StateStore, look_at
+from m3.engine.state import Checkpoint, StateStore, look_at
 
 COUNT = 2_000
 
@@ -160,6 +161,50 @@ def test_nothing_is_undone_where_a_last_checkpoint_was_made_or_none_is_gone_back
     abandoned.abandon()
     abandoned.wait(SOON)
     assert abandoned.report().undone == 0
+
+
+def test_the_counts_of_a_state_add_up_after_a_kill(tmp_path):
+    """What was under way at the last checkpoint of a killed run counts once it comes again."""
+    go_on = threading.Event()
+
+    def hold(item):
+        assert item != 50 or go_on.wait(SOON)
+        return item
+
+    options = {"state": tmp_path / "state", "checkpoint_interval": 0.005}
+    described = Pipeline(Numbers(COUNT), **options).transport(hold, queue_size=20)
+    first = described.backend(Appended, path=tmp_path / "out", name="sink").start()
+    while look_at(tmp_path / "state").checkpoint.counts["delivered"] < 50:
+        assert first.report().state == "running"
+    shutil.copytree(tmp_path / "state", tmp_path / "killed")
+    go_on.set()
+    first.wait(SOON)
+    counts = look_at(tmp_path / "killed").checkpoint.counts
+    assert counts["produced"] == counts["delivered"] == 50
+    second = Pipeline(Numbers(COUNT), state=tmp_path / "killed").transport(hold)
+    second.backend(Appended, path=tmp_path / "out", name="sink").run()
+    counts = look_at(tmp_path / "killed").checkpoint.counts
+    assert counts["produced"] == counts["delivered"] == COUNT
+
+
+@pytest.mark.parametrize("kind", [Lines, Table, Appended])
+def test_the_counts_of_every_checkpoint_add_up(kind, tmp_path, monkeypatch):
+    """What waits at the gate of the frontends, or is under way, is not in a checkpoint's counts."""
+    written, enough = [], threading.Event()
+    write = StateStore.write
+
+    def keep(store, checkpoint, *more):
+        written.append(checkpoint.counts)
+        write(store, checkpoint, *more)
+        if len(written) == 4:
+            enough.set()
+
+    monkeypatch.setattr(StateStore, "write", keep)
+    engine = pipeline(Numbers(10**9), kind(tmp_path / "out"), tmp_path).start()
+    assert enough.wait(60)
+    engine.stop(SOON)
+    for counts in written:
+        assert counts["produced"] == sum(counts.values()) - counts["produced"]
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -402,6 +447,67 @@ def test_state_of_another_pipeline_is_refused(tmp_path):
     with pytest.raises(StateError, match=r"sink/0.*other/0.*--from-start"):
         other.run()
     assert sorted(lines_of(tmp_path / "out")) == list(range(10))
+
+
+def to_backends(names, folder, **options):
+    """Return numbers into backends of these names, none of which keeps marks."""
+    described = Pipeline(Numbers(10), state=folder)
+    for name in names:
+        described.backend(Appended, path=folder.with_name(name), name=name, **options)
+    return described
+
+
+@pytest.mark.parametrize("names", [["b"], ["a", "b"], []])
+def test_backends_without_marks_are_compared_with_the_state_too(names, tmp_path):
+    """A backend that was not there would get nothing of what was done: refused, nothing run."""
+    to_backends(["a"], tmp_path / "state").run()
+    told = rf"with the backends a, and this one has {', '.join(names) or 'none'};.*--from-start"
+    with pytest.raises(StateError, match=told):
+        to_backends(names, tmp_path / "state").run()
+    assert not (tmp_path / "b").exists() or lines_of(tmp_path / "b") == []
+    assert to_backends(["a"], tmp_path / "state").run().produced == 0
+    assert lines_of(tmp_path / "a") == list(range(10))
+
+
+def test_a_frontend_that_is_only_told_is_compared_with_the_state_too(tmp_path):
+    """A frontend that keeps no position is one of the stages of a state all the same."""
+
+    class Told(Frontend):
+        def produce(self):
+            yield Item(1, 1)
+
+        def ack(self, position): ...
+
+    class Other(Told): ...
+
+    def described(frontend):
+        return Pipeline(frontend, state=tmp_path / "state").backend(str)
+
+    described(Told).run()
+    with pytest.raises(StateError, match="with the frontends Told, and this one has Other;"):
+        described(Other).run()
+    assert described(Told).run().delivered == 1
+
+
+def test_what_may_change_on_a_state(tmp_path):
+    """Transports, the order of backends, and the workers of those without marks may change."""
+    to_backends(["a", "b"], tmp_path / "state").run()
+    changed = to_backends(["b", "a"], tmp_path / "state", workers=3)
+    changed.transport(str).transport(int)
+    assert changed.run().produced == 0
+
+
+def test_a_state_that_does_not_know_all_of_its_stages(tmp_path):
+    """One by an earlier m3 is gone on from, and from then on knows them."""
+    store = StateStore(tmp_path / "state")
+    store.write(Checkpoint(1, {"Numbers/0": 4}))
+    store.close()
+    to_backends(["a"], tmp_path / "state").run()
+    assert lines_of(tmp_path / "a") == list(range(5, 10))
+    stages = {"frontends": ["Numbers"], "backends": ["a"]}
+    assert look_at(tmp_path / "state").checkpoint.stages == stages
+    with pytest.raises(StateError, match="with the backends a, and this one has b;"):
+        to_backends(["b"], tmp_path / "state").run()
 
 
 def test_two_runs_cannot_use_a_state(tmp_path):

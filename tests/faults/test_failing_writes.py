@@ -92,7 +92,10 @@ def ids_of(path, query):
 
 
 TARGETS = {
-    "jsonl": ("out", "state/state.db", "state/state.db-wal", "state/lock", "state/dead-letters.db"),
+    "jsonl": (
+        *("out", "state/state.db", "state/state.db-wal", "state/lock", "state/dead-letters.db"),
+        *("state/state.db.new", "state/state.db.new-wal"),
+    ),
     "sqlite": ("out", "out-wal", "state/dead-letters.db-wal"),
 }
 
@@ -119,6 +122,17 @@ def test_a_write_that_fails(m3_run, strace, sink, target):
         is_reached, _ = copy.fail_at(target, "write", when)
         assert is_reached
         copy.mend()
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "when"),
+    [("state.db.new", "write", 2), ("state.db.new", "write", 3), ("state.db.new-wal", "sync", 3)],
+)
+def test_a_call_that_fails_while_the_state_is_made(m3_run, strace, target, kind, when):
+    """Whichever call fails while a state is made, the same command then makes it anew."""
+    copy = Copy(m3_run, strace, "jsonl")
+    copy.fail_at(f"state/{target}", kind, when)
+    copy.mend()
 
 
 @pytest.mark.stress

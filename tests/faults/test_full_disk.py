@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import sqlite3
 from contextlib import closing, suppress
 
@@ -10,7 +12,8 @@ from outcomes import residual
 
 from m3 import Frontend, Item, Pipeline
 from m3.engine.letters import open_dead_letters
-from m3.errors import StageError
+from m3.engine.state import StateStore
+from m3.errors import StageError, StateError
 
 COUNT = 5_000
 FAILED, MISTAKE, INCOMPLETE = 1, 2, 3
@@ -194,7 +197,7 @@ def is_whole(state):
         return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-@pytest.mark.parametrize("kib", [4, 12, 32, 48, 96])
+@pytest.mark.parametrize("kib", [4, 12, 32, 48, 52, 96])
 @pytest.mark.parametrize("sink", ["jsonl", "sqlite"])
 def test_no_room_for_the_checkpoint(m3_run, source, disk, sink, kib):
     """Where no checkpoint can be written the run fails; its state is whole and goes on later."""
@@ -210,6 +213,24 @@ def test_no_room_for_the_checkpoint(m3_run, source, disk, sink, kib):
     assert ended.code == 0, ended.said
     assert ids(target) == list(range(COUNT))
     assert is_whole(disk.path / "state")
+
+
+def test_no_room_while_a_state_is_made(disk):
+    """However much room is missing for a new state, with room again it is made as if at first."""
+    refused = 0
+    for kib in range(4, 100, 4):
+        disk.resize(kib)
+        folder = disk.path / str(kib)
+        try:
+            StateStore(folder).close()
+        except StateError:
+            refused += 1
+        disk.resize(16 * 1024)
+        StateStore(folder).close()
+        assert sorted(os.listdir(folder)) == ["lock", "state.db"]
+        assert is_whole(folder)
+        shutil.rmtree(folder)
+    assert refused > 10
 
 
 @pytest.mark.parametrize("limit", [2048, 9000, 30_000, 100_000])
