@@ -69,14 +69,21 @@ class Keep(Backend[str]):
         self.storage.default.write(letter, letter)
 
 
-def main(chosen: str = "memory", *root: str) -> None:
-    """Write 26 letters to the storage *chosen*."""
+def main(arguments: list[str]) -> None:
+    """Write 26 letters to the storage that was chosen."""
+    options: dict[str, dict[str, str]] = {}
+    match arguments or ["memory"]:
+        case ["memory" as chosen]:
+            pass
+        case ["folder" as chosen, root]:
+            options["folder"] = {"root": root}
+        case _:
+            sys.exit("usage: python examples/backend_pool.py memory | folder ROOT")
     configure(pools={"storage": [Memory, Folder]})
-    options = {"folder": {"root": root[0]}} if root else {}
     pool = StoragePool(default=chosen, options=options)
     letters = [chr(ord("a") + number) for number in range(26)]
     Pipeline(letters, resources={StoragePool: pool}).backend(Keep, workers=4).run()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

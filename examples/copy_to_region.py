@@ -66,6 +66,8 @@ class Write(Backend[Letter]):
 
 def main() -> None:
     """Copy, and say how much that was."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: python examples/copy_to_region.py SOURCE TARGET")
     source, target = sys.argv[1:]
     regions = S3Pool(regions=["us-east-1", "eu-west-1"])
     report = (

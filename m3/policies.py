@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from m3.errors import PlanError, StageError
+from m3.errors import PlanError, StageError, abridged
 
 __all__ = ("Backoff", "Batch", "ErrorPolicy", "MaxFailures", "Ordering", "Retry", "Verdict")
 
@@ -23,6 +23,20 @@ the worker, the original error and how often it was tried), in the worker's
 thread, and returns one of the three, or ``m3.DROP`` to count the item as
 dropped; ``None`` means ``"skip"``, and raising means ``"fail"``.
 """
+
+
+def _check_time(policy: object, name: str) -> None:
+    seconds = getattr(policy, name)
+    if not _is_number(seconds, least=0):
+        raise PlanError(
+            f"{type(policy).__name__}({name}={abridged(seconds)}): it is a time in seconds, at "
+            "least 0"
+        )
+
+
+def _is_number(value: object, *, least: float) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and value >= least  # type: ignore[operator]  # it is a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +66,10 @@ class Backoff:
 
     def __post_init__(self) -> None:
         for name in ("initial", "maximum", "max_elapsed"):
-            seconds = getattr(self, name)
-            if seconds is not None and not seconds >= 0:
-                raise PlanError(f"Backoff({name}={seconds}): a time cannot be negative")
-        if not self.factor >= 1:
-            raise PlanError(f"Backoff(factor={self.factor}): it is 1 or more")
+            if not (name == "max_elapsed" and self.max_elapsed is None):
+                _check_time(self, name)
+        if not _is_number(self.factor, least=1):
+            raise PlanError(f"Backoff(factor={abridged(self.factor)}): it is a number, at least 1")
 
     def delay_after(self, attempts: int) -> float:
         """Return the seconds to wait after so many attempts have failed."""
@@ -77,7 +90,11 @@ class Retry:
             the first time included.
         backoff: how long the item waits before each further one.
         then: what becomes of an item whose last attempt has failed.
-        on: only these errors are worth another attempt.
+        on: only these errors are worth another attempt; a list, and a class by itself,
+            are taken as a tuple.
+
+    Raises:
+        PlanError: an argument is nothing that it could be.
     """
 
     attempts: int = 3
@@ -94,6 +111,18 @@ class Retry:
             raise PlanError(
                 f"Retry(then={self.then!r}): it is 'fail', 'skip', 'dead_letter' or a callable"
             )
+        object.__setattr__(self, "on", _exceptions(self.on))
+
+
+def _exceptions(given: object) -> tuple[type[Exception], ...]:
+    """Return the classes of exceptions that were *given* as a tuple, as a list, or as one."""
+    classes = given if isinstance(given, (tuple, list)) else (given,)
+    if not all(isinstance(each, type) and issubclass(each, Exception) for each in classes):
+        raise PlanError(
+            f"Retry(on={abridged(given)}): it is a tuple of classes of exceptions, as "
+            "(OSError, ValueError)"
+        )
+    return tuple(classes)
 
 
 ErrorPolicy = Verdict | Retry
@@ -123,6 +152,9 @@ class Batch:
             larger makes a batch of its own.
         period: how long, in seconds since its first item, a batch may wait for
             more; 0 takes what is waiting and never waits.
+
+    Raises:
+        PlanError: a bound is no number, or too small.
     """
 
     count: int = 256
@@ -130,9 +162,11 @@ class Batch:
     period: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise PlanError(f"Batch(count={self.count}): at least 1 item makes a batch")
-        if self.bytes is not None and self.bytes < 1:
-            raise PlanError(f"Batch(bytes={self.bytes}): at least 1 byte makes a batch")
-        if self.period < 0:
-            raise PlanError(f"Batch(period={self.period}): a time cannot be negative")
+        for name, what in (("count", "items"), ("bytes", "bytes")):
+            most = getattr(self, name)
+            is_open = name == "bytes" and most is None
+            if not is_open and (type(most) is not int or most < 1):
+                raise PlanError(
+                    f"Batch({name}={abridged(most)}): it is a number of {what}, at least 1"
+                )
+        _check_time(self, "period")

@@ -40,8 +40,8 @@ class Stage:
     max_workers: ClassVar[int | None] = None
     """The most workers the stage can have; None for any number."""
 
-    batch: ClassVar[Batch | None] = None
-    """How items are gathered for ``process_batch`` when its user does not say."""
+    batch: ClassVar[Batch | int | None] = None
+    """How items are gathered for ``process_batch`` when its user does not say; see Batch."""
 
     failed: bool = False
     """Set before :meth:`cleanup`: whether the run has failed or was given up."""

@@ -119,6 +119,23 @@ def test_copy_to_region(example, aws, monkeypatch):
     assert gzip.decompress(copied) == b"letter 7"
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "usage"),
+    [
+        ("backend_pool.py", ["folder"], "memory | folder ROOT"),
+        ("backend_pool.py", ["memory", "x"], "memory | folder ROOT"),
+        ("backend_pool.py", ["disk"], "memory | folder ROOT"),
+        ("copy_to_region.py", [], "SOURCE TARGET"),
+        ("copy_to_region.py", ["here"], "SOURCE TARGET"),
+    ],
+)
+def test_usage(run_program, name, arguments, usage):
+    """An example without what it needs says how it is called."""
+    done = run_program(sys.executable, EXAMPLES / name, *arguments)
+    assert done.returncode == 1
+    assert done.stderr == f"usage: python examples/{name} {usage}\n"
+
+
 def test_components(example):
     """Everything comes up in order, serves, and goes down in order."""
     assert example("components.py").stdout.splitlines() == [

@@ -14,10 +14,12 @@ def check(file: str, app_dir: str | None) -> None:
     """
     Check a configuration without running it.
 
-    All mistakes are shown at once, each with its line or key.  Stages are imported, and
-    nothing of them is called.
+    The mistakes of all stages and options are shown at once, each with its line or key.  Stages
+    are imported; if nothing is wrong so far, the constructors of ready-made ones are called,
+    which start nothing.  What the constructor of another stage refuses is not found.
     """
-    _, plan = planned(file, {"app_dir": app_dir})
+    configuration, plan = planned(file, {"app_dir": app_dir})
+    configuration.levels(plan)
     counts = {
         "frontend": len(plan.frontends),
         "transport": len(plan.transports),

@@ -30,17 +30,17 @@ __all__ = ("commands",)
     help="Show the versions of m3 and Python, and exit.",
 )
 def commands() -> None:
-    r"""
+    """
     Run Python functions and classes as pipelines on threads.
 
     \b
-    printf 'a\nb\n' | m3 run --frontend stdin
+    printf 'a\\nb\\n' | m3 run --frontend stdin
     m3 run --frontend stdin --transport json.loads --backend pkg.mod:Store --workers 4
     m3 run pipeline.toml
 
     Exit codes: 0 all delivered, 1 failed, 2 usage, configuration or state, 3 finished with
     dead letters or skipped items, 130, 143, 141 ended by Ctrl-C, SIGTERM, closed output.
-    """
+    """  # noqa: D301  # a backspace has click keep the lines below it
 
 
 for command in (

@@ -26,14 +26,14 @@ def registered_names(kind: "Kind") -> Callable[[click.Context, click.Parameter, 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""
+    """
     Print the completion script of a shell.
 
     \b
     bash: m3 completion bash > ~/.local/share/bash-completion/completions/m3
     zsh:  m3 completion zsh > a file _m3 in a folder of $fpath
     fish: m3 completion fish > ~/.config/fish/completions/m3.fish
-    """
+    """  # noqa: D301  # a backspace has click keep the lines below it
     from click.shell_completion import get_completion_class
 
     writer = get_completion_class(shell)

@@ -12,6 +12,7 @@ __all__ = (
     "die_by",
     "end_at_once",
     "flush_stdout",
+    "is_about_stdout",
     "is_stdout_closed",
 )
 
@@ -32,8 +33,17 @@ def flush_stdout() -> None:
         sys.stdout.flush()
 
 
+def is_about_stdout(error: OSError) -> bool:
+    """Tell whether *error* was raised where a command writes to stdout, and by nothing else."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    where = last.tb_frame.f_globals.get("__name__") if last is not None else None
+    return error.filename is None and where in ("click.utils", __name__)
+
+
 def abandon_stdout() -> int:
-    """Let nothing more be written to stdout, whose reader is gone; return the exit code."""
+    """Let nothing more be written to stdout; return the exit code if its reader is gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

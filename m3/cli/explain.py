@@ -10,6 +10,7 @@ from m3.cli.options import pipeline_options, planned
 
 if TYPE_CHECKING:
     from m3.config import Configuration, Effective
+    from m3.engine.delivery import Level
     from m3.engine.plan import Plan, StageSpec
 
 __all__ = ("explain",)
@@ -40,7 +41,7 @@ def described(configuration: "Configuration", plan: "Plan") -> Iterator[str]:
         yield from _table([*options, *_asked_for(spec)])
     yield ""
     yield from _resources(configuration, plan)
-    yield from _delivery(plan)
+    yield from _delivery(plan, configuration.levels(plan))
 
 
 def _resources(configuration: "Configuration", plan: "Plan") -> Iterator[str]:
@@ -70,11 +71,10 @@ def _asked_for(spec: "StageSpec") -> "Iterator[Effective]":
         yield Effective(name, kind.__qualname__, Origin("default", "resource"))
 
 
-def _delivery(plan: "Plan") -> Iterator[str]:
+def _delivery(plan: "Plan", found: "list[Level]") -> Iterator[str]:
     """Iterate over the lines that tell what each stage does for delivery."""
-    from m3.engine.delivery import in_words, level_line, levels, lowest
+    from m3.engine.delivery import in_words, level_line, lowest
 
-    found = levels(plan)
     yield level_line(lowest(found))
     names = max(len(level.stage) for level in found)
     words = max(len(level.level) for level in found)
@@ -91,7 +91,7 @@ def _crashes(plan: "Plan") -> Iterator[str]:
     from m3.errors import StateError
 
     try:
-        deaths = crashes_in(look_at(plan.state or "")).deaths
+        deaths = crashes_in(look_at(str(plan.state))).deaths
     except StateError:  # there is none yet; what is wrong with it, the run tells
         deaths = 0
     yield f"crash guard: careful after {plan.crash_guard} deaths at the same mark; so far {deaths}"

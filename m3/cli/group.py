@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from m3._shown import safe
-from m3.cli.endings import abandon_stdout, flush_stdout
+from m3.cli.endings import abandon_stdout, flush_stdout, is_about_stdout
 from m3.errors import ConfigError, MissingExtraError, StateError
 
 __all__ = ("Commands",)
@@ -24,8 +24,14 @@ class Mistake(click.ClickException):
             click.echo(f"m3: {safe(line)}", file=file, err=True)
 
 
+class Unwritten(Mistake):
+    """What a command had to say could not be written: shown in the same way, exit code 1."""
+
+    exit_code = 1
+
+
 class Commands(click.Group):
-    """A group whose commands end as the shell expects at a mistake or a closed pipe."""
+    """A group whose commands end as the shell expects at a mistake or a lost stdout."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the arguments; help is printed here."""
@@ -50,3 +56,8 @@ def _ends_well() -> Iterator[None]:
         raise Mistake(str(error)) from error
     except BrokenPipeError:
         raise click.exceptions.Exit(abandon_stdout()) from None
+    except OSError as error:
+        if not is_about_stdout(error):
+            raise
+        abandon_stdout()
+        raise Unwritten(f"standard output cannot be written: {error.strerror}") from error

@@ -6,9 +6,19 @@ from collections.abc import Iterator
 from m3._shown import safe
 from m3.connectors._output.sinks import STDOUT
 from m3.engine.tracebacks import keep_callers_frames, keep_foreign_frames
-from m3.errors import ComponentError, HungWorkerError, M3Error, StageError, StateError, describe
+from m3.errors import (
+    ComponentError,
+    ConfigError,
+    HungWorkerError,
+    M3Error,
+    MissingExtraError,
+    SetupError,
+    StageError,
+    StateError,
+    describe,
+)
 
-__all__ = ("is_about_state", "is_closed_pipe", "leaves", "told", "told_by_python")
+__all__ = ("is_closed_pipe", "is_refusal", "leaves", "told", "told_by_python")
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -30,9 +40,22 @@ def is_closed_pipe(error: BaseException) -> bool:
     )
 
 
-def is_about_state(error: BaseException) -> bool:
-    """Tell whether all that went wrong is that the kept state cannot be gone on from."""
-    return all(isinstance(_cause(leaf), StateError) for leaf in leaves(error))
+def is_refusal(error: BaseException) -> bool:
+    """
+    Tell whether all that went wrong is what a command refuses.
+
+    That is state that cannot be gone on from, or a mistake or a missing extra that only the
+    setup of a stage or resource could find.
+    """
+    return all(_is_refusal(leaf) for leaf in leaves(error))
+
+
+def _is_refusal(leaf: BaseException) -> bool:
+    if isinstance(leaf, StageError) and not isinstance(leaf, SetupError):
+        return isinstance(leaf.error, StateError)
+    if isinstance(leaf, ComponentError) and leaf.phase not in ("__init__", "setup"):
+        return False
+    return isinstance(_cause(leaf), (ConfigError, MissingExtraError, StateError))
 
 
 def told(error: BaseException, *, verbosity: int) -> str:

@@ -18,12 +18,12 @@ from m3.cli.endings import (
     flush_stdout,
     is_stdout_closed,
 )
-from m3.cli.messages import is_about_state, is_closed_pipe, leaves, told
+from m3.cli.messages import is_closed_pipe, is_refusal, leaves, told
 from m3.cli.options import search_in
 from m3.cli.supervisor import Outcome, Supervisor
 from m3.config import Configuration
 from m3.engine import Engine
-from m3.engine.delivery import Level, is_limited, level_line, levels, lowest
+from m3.engine.delivery import Level, is_limited, level_line, lowest
 from m3.engine.health import Examiner, Health
 from m3.engine.letterbox import place_of
 from m3.engine.plan import Plan
@@ -60,7 +60,7 @@ def run_pipeline(configuration: Configuration, *, from_start: bool = False, verb
         try:
             search_in(configuration.app_dir)
             plan = configuration.plan()
-            level = lowest(levels(plan))
+            level = lowest(configuration.levels(plan))
             report_file = _opened(options.report)
             engine = Engine(plan)
             announcer = _announcer(engine, manager, console, options.health)
@@ -159,9 +159,9 @@ class _Ending:
             )
 
     def _is_refused(self) -> bool:
-        """Tell whether the kept state is all that is wrong, and nothing was done."""
+        """Tell whether all that is wrong is what is refused with a mistake's code, and no more."""
         error = self.outcome.error
-        return error is not None and is_about_state(error) and not self.report.produced
+        return error is not None and is_refusal(error) and not self.report.produced
 
     def _is_quiet_end(self) -> bool:
         """Tell whether the reader of stdout has had enough, and nothing else went wrong."""
@@ -171,8 +171,8 @@ class _Ending:
             return is_closed_pipe(self.outcome.error) and is_stdout_closed()
         try:
             flush_stdout()
-        except BrokenPipeError:
-            return True
+        except OSError as error:
+            return isinstance(error, BrokenPipeError)  # others are told at the end of the command
         return False
 
     def _tell_failures(self) -> None:

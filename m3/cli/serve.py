@@ -50,7 +50,7 @@ def serve(
     quiet: bool,
     verbose: int,
 ) -> None:
-    r"""
+    """
     Run services.
 
     Each is MODULE:CLASS, or a MODULE, all of whose services are run.  Ctrl-C or SIGTERM
@@ -60,7 +60,7 @@ def serve(
     \b
     m3 serve shop:Orders shop:Stock --broker amqp://guest:guest@localhost
     m3 serve --config services.toml
-    """
+    """  # noqa: D301  # a backspace has click keep the lines below it
     from m3.cli.serving import serve_all
     from m3.cli.settings import settings_from
 

@@ -31,7 +31,7 @@ def shell(
     command: str | None,
     context: tuple[str, ...],
 ) -> None:
-    r"""
+    """
     Call services and dispatch events in Python.
 
     In it, m3.rpc.SERVICE.METHOD(...) calls a method, m3.dispatch_event(SERVICE, TYPE, DATA)
@@ -41,7 +41,7 @@ def shell(
     \b
     m3 shell --broker amqp://guest:guest@localhost
     m3 shell --config services.toml -c 'print(m3.rpc.stock.take("tea"))'
-    """
+    """  # noqa: D301  # a backspace has click keep the lines below it
     from m3.cli.options import search_in
     from m3.cli.settings import settings_from
     from m3.cli.shelling import context_from, run_shell

@@ -1,6 +1,7 @@
 """A whole configuration: read, checked, and turned into a plan."""
 
 import importlib
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,13 @@ from m3.config.merging import KINDS, TABLES, Merged, merge
 from m3.config.origins import DEFAULT, KeyPath, Origin, Problem
 from m3.config.own_options import Owner, is_secret, own_options, own_values, wrong_options
 from m3.config.resources import class_for, classes_by_name, make
-from m3.config.schema import ENGINE_OPTIONS, PipelineConfig, StageConfig, structured
+from m3.config.schema import (
+    ENGINE_OPTIONS,
+    PipelineConfig,
+    StageConfig,
+    structured,
+    structured_stage,
+)
 from m3.config.sources import (
     Flags,
     from_environment,
@@ -22,9 +29,10 @@ from m3.config.sources import (
     unknown_variables,
 )
 from m3.config.values import plain, shown, shown_secret
+from m3.engine.delivery import Level, levels
 from m3.engine.plan import QUEUE_SIZE, STRETCHED_QUEUE_SIZE, Plan, StageSpec
 from m3.engine.resources import mistakes_in_resources
-from m3.engine.validation import mistakes
+from m3.engine.validation import mistakes, mistakes_of
 from m3.errors import ConfigError
 from m3.pipeline import make_spec
 from m3.pools.settings import extend
@@ -99,12 +107,30 @@ class Configuration:
             raise ConfigError("\n".join(map(str, problems)))
         return plan
 
+    def levels(self, plan: Plan) -> list[Level]:
+        """
+        Return what the stages of *plan* do for delivery; ready-made ones are made to be asked.
+
+        Raises:
+            ConfigError: one of them refuses its options, or cannot be used with a state.
+        """
+        try:
+            return levels(plan)
+        except ConfigError as error:
+            specs = dict(zip(self._merged.paths(*KINDS), plan, strict=True))
+            self._complain_of(str(error), specs)
+            raise ConfigError("\n".join(map(str, self._merged.problems))) from error
+
     def checked(self) -> tuple[Plan | None, list[Problem]]:
         """Import the stages; return the plan, or :data:`None` and all mistakes."""
         for path in self._merged.paths(*KINDS):
             self._check_stage(path)
         self._check_resources()
-        plan = None if self._merged.problems else self._built()
+        plan = None
+        if self._merged.problems:
+            self._check_apart()
+        else:
+            plan = self._built()
         return plan, sorted(self._merged.problems, key=lambda problem: problem.origin.line)
 
     def _check_stage(self, path: KeyPath) -> None:
@@ -156,13 +182,28 @@ class Configuration:
             except ConfigError as error:
                 self._merged.complain((*path, *key), str(error))
 
-    def _built(self) -> Plan | None:
+    def _check_apart(self) -> None:
+        """Look at each stage of which no mistake is known by itself, as there is no plan."""
+        specs = self._specs()
+        for spec in specs.values():
+            for mistake in mistakes_of(spec):
+                self._complain_of(mistake, specs)
+
+    def _specs(self) -> dict[KeyPath, StageSpec]:
+        """Return the stages of which no mistake is known."""
         specs: dict[KeyPath, StageSpec] = {}
         for path in self._merged.paths(*KINDS):
+            stage = structured_stage(self._merged.at(path))
+            if stage is None or self._merged.is_wrong(path):
+                continue
             try:
-                specs[path] = self._spec(path, {spec.name for spec in specs.values()})
+                specs[path] = self._spec(stage, path, {spec.name for spec in specs.values()})
             except ConfigError as error:
                 self._merged.complain(path, str(error))
+        return specs
+
+    def _built(self) -> Plan | None:
+        specs = self._specs()
         plan = Plan(
             **{f"{kind}s": tuple(s for p, s in specs.items() if p[0] == kind) for kind in KINDS},
             name=self.options.name,
@@ -180,8 +221,7 @@ class Configuration:
             self._merged.complain(("resources",), str(wrong))
         return None if self._merged.problems else plan
 
-    def _spec(self, path: KeyPath, taken: set[str]) -> StageSpec:
-        stage: StageConfig = getattr(self.options, _kind(path))[path[1]]
+    def _spec(self, stage: StageConfig, path: KeyPath, taken: set[str]) -> StageSpec:
         return make_spec(
             _kind(path),
             stage.use,
@@ -193,14 +233,27 @@ class Configuration:
     def _complain_of(self, mistake: str, specs: dict[KeyPath, StageSpec]) -> None:
         """Complain of what the engine finds wrong, at the stage that it names."""
         for path, spec in specs.items():
-            label = f"{spec.kind} {spec.name!r}: "
-            if mistake.startswith(label):
-                message = mistake.removeprefix(label)
-                said = [name for name in self._stage_values(path) if name in ENGINE_OPTIONS]
-                key = next((name for name in said if name.removesuffix("s") in message), "use")
-                self._merged.complain((*path, key), message)
+            label = f"{spec.kind} {spec.name!r}"
+            if mistake.removeprefix("the ").startswith((f"{label}: ", f"{label} ")):
+                message = mistake.removeprefix(f"{label}: ")
+                self._merged.complain((*path, self._key_of(message, path)), message)
                 return
-        self._merged.complain((), mistake)
+        for name in self.options.resources:
+            label = f"resource {name!r}: "
+            if mistake.startswith(label):
+                self._merged.complain(("resources", name), mistake.removeprefix(label))
+                return
+        subject = mistake.partition(" ")[0]
+        self._merged.complain((subject,) if subject in self._merged.values else (), mistake)
+
+    def _key_of(self, message: str, path: KeyPath) -> str:
+        """Return which key of a stage a message is about: that of its first word, if it is one."""
+        values = self._stage_values(path)
+        first = re.match(r"\w*", message)
+        if first and first[0] in values:
+            return first[0]
+        said = [name for name in values if name in ENGINE_OPTIONS and _names(message, name)]
+        return said[0] if said else "use"
 
     def _keywords(self, stage: StageConfig, path: KeyPath) -> dict[str, Any]:
         """Return the options of a stage, those of the engine and its own."""
@@ -277,6 +330,11 @@ class Configuration:
 
 
 _ENGINE_KEYS = ("use", *ENGINE_OPTIONS)
+
+
+def _names(message: str, option: str) -> bool:
+    """Tell whether *message* has the name of an option, or one of what it counts, as a word."""
+    return re.search(rf"\b{option.removesuffix('s')}", message) is not None
 
 
 def _place(error: BaseException | None) -> str:

@@ -121,6 +121,11 @@ class Merged:
         if not any(old.is_about(new) for old in self.problems):
             self.problems.append(new)
 
+    def is_wrong(self, path: KeyPath) -> bool:
+        """Tell whether a mistake is known of what is at *path*, or in it."""
+        key = dotted(path)
+        return any(f"{problem.key}.".startswith(f"{key}.") for problem in self.problems)
+
     def paths(self, *kinds: Kind) -> Iterator[KeyPath]:
         """Iterate over the paths of the stages of *kinds*."""
         for kind in kinds:

@@ -37,6 +37,7 @@ __all__ = (
     "StageConfig",
     "is_path",
     "structured",
+    "structured_stage",
 )
 
 Count = NewType("Count", int)
@@ -46,6 +47,7 @@ Duration = NewType("Duration", float)
 Factor = NewType("Factor", float)
 Verdict = NewType("Verdict", str)
 Policy = NewType("Policy", object)
+Names = NewType("Names", tuple[str, ...])
 Allowance = NewType("Allowance", float)
 Backends = NewType("Backends", object)
 Address = NewType("Address", str)
@@ -89,7 +91,7 @@ class RetryConfig:
     attempts: Count = Count(Retry().attempts)
     backoff: Backoff = Retry().backoff
     then: Verdict = Verdict("fail")
-    on: tuple[str, ...] = ()
+    on: Names = Names(())
 
 
 @attrs.frozen(kw_only=True)
@@ -195,6 +197,14 @@ def structured(merged: Merged) -> PipelineConfig | None:
         return None
 
 
+def structured_stage(values: object) -> StageConfig | None:
+    """Return a stage by itself, or :data:`None` if :func:`structured` complains of it."""
+    try:
+        return _CONVERTER.structure(values, StageConfig)
+    except (BaseValidationError, ConfigError):
+        return None
+
+
 def _exactly(expected: type[T], words: str, *, convert: Callable[[Any], T]) -> Callable[..., T]:
     """Return a cattrs hook that takes only values of the type *expected*."""
 
@@ -257,6 +267,12 @@ def _verdict(value: Any, _: Any) -> Verdict:
     return Verdict(str(value))
 
 
+def _names(value: Any, _: Any) -> Names:
+    if not isinstance(value, list):
+        raise ConfigError(f"must be a list of exceptions, as ['OSError'], not {quoted(value)}")
+    return Names(_CONVERTER.structure(value, tuple[str, ...]))
+
+
 def is_verdict(value: Any) -> bool:
     """Tell whether *value* is one of the verdicts, or what may be the path of a function."""
     return value in VERDICT_WORDS or is_path(value)
@@ -292,6 +308,17 @@ def _address(value: Any, _: Any) -> Address:
     return Address(text)
 
 
+def _allowance(value: Any, _: Any) -> Allowance:
+    given = parse_value(value) if isinstance(value, Expanded) else value
+    is_fraction = isinstance(given, float) and 0 < given < 1
+    if not is_fraction and (type(given) is not int or given < 0):
+        raise ConfigError(
+            "must be a number of items, at least 0, or a fraction of them between 0 and 1, not "
+            f"{quoted(value)}"
+        )
+    return Allowance(given)
+
+
 def _one_of(value: Any, expected: Any) -> Any:
     choices = expected.__args__
     if value not in choices:
@@ -313,10 +340,11 @@ _HOOKS: dict[Any, Callable[[Any, Any], Any]] = {
     Factor: _at_least(1, _exactly(float, "a number", convert=float)),
     Verdict: _verdict,
     Policy: _policy,
+    Names: _names,
     Backoff: _backoff,
     Backends: _backends,
     Address: _address,
-    Allowance: _exactly(float, "a number of items, or a fraction of them", convert=lambda it: it),
+    Allowance: _allowance,
     SimpleNamespace: _namespace,
     Batch: _batch,
 }

@@ -85,6 +85,25 @@ class NoWayOn(Endless):
         raise StateError("the input has changed; start again with --from-start")
 
 
+class Refusing(Backend):
+    """Raises in its setup what it is told to."""
+
+    def __init__(self, *, error):
+        self.error = error
+
+    def setup(self):
+        from m3 import errors
+
+        raise {
+            "ConfigError": errors.ConfigError("no such table"),
+            "MissingExtraError": errors.MissingExtraError("a driver", extra="x"),
+            "FileNotFoundError": FileNotFoundError(2, "there is none", "x"),
+        }[self.error]
+
+    def process(self, data):
+        pass
+
+
 class NoDatabase(Backend):
     def setup(self):
         raise RuntimeError("no database")

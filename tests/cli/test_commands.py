@@ -55,6 +55,23 @@ def test_every_command_has_help(name):
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "example"),
+    [
+        ((), "  printf 'a\\nb\\n' | m3 run --frontend stdin"),
+        ((), "  m3 run pipeline.toml"),
+        (("serve",), "  m3 serve --config services.toml"),
+        (("shell",), "  m3 shell --broker amqp://guest:guest@localhost"),
+        (("completion",), "  fish: m3 completion fish > ~/.config/fish/completions/m3.fish"),
+    ],
+)
+def test_examples_in_help(arguments, example):
+    """Each example of a help text is a line of its own, as it is to be typed."""
+    result = CliRunner().invoke(commands, [*arguments, "--help"])
+    assert "\\b" not in result.output
+    assert example in result.output.splitlines()
+
+
 @pytest.mark.parametrize(("command", "option"), parameters())
 def test_every_option_is_documented(page, command, option):
     """The page names each command and each of its options."""
@@ -225,6 +242,99 @@ def test_check_shows_every_mistake(command):
     lines = done.stderr.splitlines()
     assert [line.removeprefix("m3: ")[: len(b)] for line, b in zip(lines, begins, strict=True)] == (
         begins
+    )
+
+
+def test_check_looks_at_every_stage(command):
+    """A mistake hides none of another stage, also if only the finished plan shows that one."""
+    path = command.folder / "p.toml"
+    path.write_text(
+        "stop_timeot = 3\n"
+        "max_failures = 1.5\n"
+        "[frontend]\n"
+        'use = "stages_of_test:Endless"\n'
+        "timeout = 3\n"
+        "[[transport]]\n"
+        'use = "nowhere:Thing"\n'
+        "[[transport]]\n"
+        'use = "stages_of_test:Gate"\n'
+        "batch = 5\n"
+        "[[backend]]\n"
+        'use = "null"\n'
+        'workers = "two"\n'
+        "max_failures = -1\n"
+    )
+    done = command.run("check", "p.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.split(": ")[1:3] for line in done.stderr.splitlines()] == [
+        ["p.toml:1", "stop_timeot"],
+        ["p.toml:2", "max_failures"],
+        ["p.toml:5", "frontend.1.timeout"],
+        ["p.toml:7", "transport.1.use"],
+        ["p.toml:10", "transport.2.batch"],
+        ["p.toml:13", "backend.1.workers"],
+        ["p.toml:14", "backend.1.max_failures"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (
+            "max_failures = 1.5",
+            "max_failures: must be a number of items, at least 0, or a fraction",
+        ),
+        (
+            "crash_guard = 3",
+            "crash_guard: crash_guard needs a place to note which runs have died: give state=DIR",
+        ),
+    ],
+)
+def test_check_tells_the_line_of_what_is_of_the_pipeline(command, line, complaint):
+    """A mistake of the whole pipeline has the line of its option."""
+    (command.folder / "p.toml").write_text(f'frontend = {{ use = "stdin" }}\n{line}\n')
+    done = command.run("check", "p.toml")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"m3: p.toml:2: {complaint}")
+
+
+def test_every_command_is_in_the_table(page):
+    """The table at the beginning of the page has each command."""
+    missing = [name for name in commands.commands if f"\n| [`m3 {name}`](" not in page]
+    assert missing == []
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["run"], ["explain"]])
+@pytest.mark.parametrize("crash_guard", ["", "crash_guard = 3\n"])
+def test_what_a_constructor_refuses(command, arguments, crash_guard):
+    """A mistake that only the constructor of a ready-made stage finds has its line and key."""
+    (command.folder / "p.toml").write_text(
+        f'state = "st"\n{crash_guard}[frontend]\nuse = "csv"\npath = "x"\ndelimiter = ";;"\n'
+    )
+    done = command.run(*arguments, "p.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    place = 6 if crash_guard else 5
+    assert done.stderr == (
+        f"m3: p.toml:{place}: frontend.1.delimiter: delimiter=';;': it is one character, and no "
+        "line end\n"
+    )
+
+
+def test_check_finds_a_misspelt_method(command):
+    """A class without the method of its kind is refused by the check, at its line."""
+    (command.folder / "app" / "misspelt.py").write_text(
+        "from m3 import Transport\n\n"
+        "class Clean(Transport):\n    def transform(self, data):\n        return data\n"
+    )
+    path = command.folder / "p.toml"
+    path.write_text(
+        'frontend = { use = "stdin" }\n[[transport]]\nbatch = 5\nuse = "misspelt:Clean"\n'
+    )
+    done = command.run("check", "p.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "m3: p.toml:4: transport.1.use: Clean has no transport() and no process_batch(); "
+        "should its transform() be called transport()?\n"
     )
 
 

@@ -8,6 +8,10 @@ import sys
 
 import pytest
 
+from m3.engine.letters import open_dead_letters
+from m3.engine.state import Checkpoint, StateStore
+from m3.errors import StageError
+
 
 def read_one_line(command, *arguments, **environment):
     """Start a pipeline, read a line of its output, close the pipe, and return how it ended."""
@@ -92,6 +96,51 @@ def test_commands_with_closed_stdout(command, arguments):
     assert (process.returncode, err) == (141, b"")
 
 
+@pytest.fixture
+def kept(command):
+    """The folder of a state with a dead letter, and with more marks than a buffer holds."""
+    store = StateStore(command.folder / "st")
+    store.write(Checkpoint(1, {f"file/{number}": "x" * 50 for number in range(1000)}))
+    store.close()
+    letters = open_dead_letters(command.folder / "st" / "dead-letters.db")
+    failure = StageError(ValueError("bad"), stage="a", worker=0)
+    letters.put(failure, items=[(1, 1)], kind="transport", pipeline="p", now=0.0)
+    letters.close()
+    return command
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("list", "--help", "--version", "run --help", "explain --frontend stdin"),
+        *("state show st", "state show st --json", "dlq ls st", "dlq stats st"),
+    ],
+)
+def test_commands_with_a_full_stdout(kept, arguments):
+    """What a command cannot write for want of room is one line on stderr, and a failure."""
+    told = b"m3: standard output cannot be written: No space left on device\n"
+    for unbuffered in ("", "1"):
+        environment = {"PYTHONUNBUFFERED": unbuffered}
+        with open("/dev/full", "wb") as full:
+            process = kept.start(*arguments.split(), stdout=full, environment=environment)
+            _, err = process.communicate()
+        assert (process.returncode, err) == (1, told)
+
+
+def test_a_backend_that_prints_on_a_full_stdout(command):
+    """What is left to write when a run is over is told behind what became of the items."""
+    with open("/dev/full", "wb") as full:
+        process = command.start(
+            *("run", "--frontend", "stdin", "--backend", "stages_of_test:Printing"),
+            stdout=full,
+            environment={"PYTHONUNBUFFERED": ""},
+        )
+        _, err = process.communicate(b"a\n")
+    *_, counts, told = err.decode().splitlines()
+    assert (process.returncode, "1 produced" in counts) == (1, True)
+    assert told == "m3: standard output cannot be written: No space left on device"
+
+
 def test_closed_stderr_does_not_matter(command):
     """When nobody reads stderr, the items are delivered all the same."""
     reader, writer = os.pipe()
@@ -124,7 +173,7 @@ def test_streams_that_are_not_there(command, streams):
 def test_items_for_a_stream_that_is_not_there(command):
     """Items are neither lost in silence nor written into a file that was opened meanwhile."""
     done = in_shell(command, "run --frontend stdin --report report.json >&-")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert b"stage 'stdout'" in done.stderr
     json.loads((command.folder / "report.json").read_text())
 

@@ -2,8 +2,18 @@
 
 import pytest
 
-from m3.cli.messages import is_about_state, is_closed_pipe, leaves, told
-from m3.errors import HungWorkerError, PipelineError, SetupError, StageError, StateError
+from m3.cli.messages import is_closed_pipe, is_refusal, leaves, told
+from m3.errors import (
+    CleanupError,
+    ComponentError,
+    ConfigError,
+    HungWorkerError,
+    MissingExtraError,
+    PipelineError,
+    SetupError,
+    StageError,
+    StateError,
+)
 
 
 def raised(error):
@@ -85,10 +95,29 @@ def test_closed_pipes():
     assert not is_closed_pipe(BrokenPipeError())
 
 
-def test_refused_state():
-    """What is about kept state alone is told apart, and told without a traceback."""
+def test_refused():
+    """What was refused before the first item is told apart: kept state, a mistake, an extra."""
     refused = failure(StateError("it is in use"), SetupError)
-    assert is_about_state(refused)
-    assert is_about_state(StateError("x"))
-    assert not is_about_state(PipelineError("x", [refused, failure(ValueError())]))
+    assert is_refusal(refused)
+    assert is_refusal(StateError("x"))
+    assert is_refusal(ConfigError("x"))
+    assert is_refusal(failure(ConfigError("x"), SetupError))
+    assert is_refusal(failure(MissingExtraError("x", extra="x"), SetupError))
+    assert is_refusal(ComponentError(ConfigError("x"), component=3, phase="setup"))
+    assert is_refusal(ComponentError(ConfigError("x"), component=3, phase="__init__"))
     assert "\n" not in told(refused, verbosity=1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        failure(ConfigError("x")),
+        failure(FileNotFoundError("x"), SetupError),
+        failure(ConfigError("x"), CleanupError),
+        ComponentError(ConfigError("x"), component=3, phase="use"),
+        PipelineError("x", [failure(ConfigError("x"), SetupError), failure(ValueError())]),
+    ],
+)
+def test_no_refusals(error):
+    """An error of another kind, or of another phase, is a failure."""
+    assert not is_refusal(error)

@@ -213,6 +213,23 @@ def test_state_of_another_pipeline_is_refused(lines):
     assert lines.content() == list(range(COUNT))
 
 
+def test_a_backend_more_is_refused(command):
+    """Also where none of the backends keeps marks, it would get nothing of what was done."""
+    one = (
+        *("run", "--frontend", "going_on:Numbers", "--set", "frontend.count=10"),
+        *("--backend", "stages_of_test:Printing", "--state", "st"),
+    )
+    (command.folder / "app" / "going_on.py").write_text(STAGES)
+    assert len(command.run(*one).stdout.splitlines()) == 10
+    done = command.run(*one, "--backend", "sturdy:Appended", "--set", "backend.2.path=out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        "stages_of_test:Printing, and this one has stages_of_test:Printing, sturdy" in done.stderr
+    )
+    done = command.run(*one, "--transport", "json.dumps")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 # -- two at once
 
 

@@ -304,6 +304,21 @@ def test_state_that_is_refused(command, flags):
     assert [said.startswith("m3: delivery: ") for said in before] == [True] * ("-q" not in flags)
 
 
+@pytest.mark.parametrize(
+    ("error", "code"), [("ConfigError", 2), ("MissingExtraError", 2), ("FileNotFoundError", 1)]
+)
+def test_a_mistake_that_a_setup_finds(command, error, code):
+    """A mistake is exit code 2 also where a setup finds it; what else is wrong is a failure."""
+    done = command.run(
+        *("run", "--frontend", "stdin", "--backend", "stages_of_test:Refusing"),
+        *("--set", f"backend.error={error}"),
+        stdin="a\n",
+    )
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert f"m3: stage 'stages_of_test:Refusing', worker 0, in setup(): {error}: " in done.stderr
+    assert ("0 produced" in done.stderr) == (code == 1)
+
+
 def test_from_start_needs_a_state(command):
     """--from-start without --state is a mistake, and nothing is run."""
     done = command.run("run", "--frontend", "stdin", "--from-start", stdin="a\n")

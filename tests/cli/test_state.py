@@ -15,6 +15,7 @@ LAST = Checkpoint(
     sources={"file/0": {"offset": 123}, "file/1": None},
     sinks={"out/0": (b"\xff", 5)},
     counts={"produced": 20, "delivered": 19},
+    stages={"frontends": ["file"], "backends": ["out", "print"]},
 )
 
 
@@ -53,12 +54,13 @@ def test_show_as_json(command, folder):
     shown = json.loads(done.stdout)
     assert shown.keys() == {
         *("schema", "key", "name", "created", "written", "user"),
-        *("number", "sources", "sinks", "counts", "finished", "crashes"),
+        *("number", "sources", "sinks", "counts", "finished", "stages", "crashes"),
     }
     assert (shown["schema"], shown["name"], shown["user"]) == (1, "clean", "")
     assert shown["sources"] == {"file/0": {"offset": 123}, "file/1": None}
     assert shown["sinks"] == {"out/0": {"$tuple": [{"$bytes": "/w=="}, 5]}}
     assert (shown["number"], shown["finished"]) == (7, False)
+    assert shown["stages"] == {"frontends": ["file"], "backends": ["out", "print"]}
 
 
 def test_show_escapes(command):

@@ -129,6 +129,7 @@ def test_every_mistake_at_once(written):
         (5, "frontend.1.stopp"),
         (8, "transport.1.use"),
         (9, "transport.1.workers"),
+        (12, "transport.2.use"),
         (14, "backend.1.path"),
         (16, "backend.1.on_error"),
         (19, "backend.2.use"),

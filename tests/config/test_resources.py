@@ -103,6 +103,16 @@ def test_class_that_is_named(configured):
     assert [type(it).__name__ for it in plan.resources.values()] == ["Archive", "Disk"]
 
 
+def test_a_name_that_is_nearly_right(configured):
+    """Also with a type, a name near to one that is asked for is a mistake, at its line."""
+    text = '[resources.dbb]\nurl = "x"\ntype = "resources_of_test:Database"'
+    found = mistakes(configured(text))
+    assert found.endswith(
+        ": resources.dbb: no stage and no component asks for one of that name; did you mean 'db'?"
+    )
+    assert "pipeline.toml:" in found
+
+
 def test_flags_and_variables(configured):
     """Flags cover what the file says, and variables are replaced."""
     configuration = configured(
