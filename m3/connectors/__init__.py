@@ -44,6 +44,7 @@ name          frontend  transport  backend
 What they share is private, in folders: ``_input`` (how files and pipes are read),
 ``_output`` (how they are written), ``_csv``, ``_parquet``, ``_database`` (tables, for
 ``sqlite`` and ``sql``), ``_aws`` (objects, messages, batches).  Several folders have
-need of ``_paths`` (which files), ``_marks`` (what is kept to go on from), ``_naming``
-(names made of items), ``_options`` (what options may be) and ``_json``.
+need of ``_paths`` (which files), ``_both_ends`` (files that would be read and written at
+once), ``_marks`` (what is kept to go on from), ``_naming`` (names made of items),
+``_options`` (what options may be) and ``_json``.
 """

@@ -20,6 +20,9 @@ The backend writes mappings to a file, as ``file`` does: as a whole at the end,
 unless it appends or state is kept.  A path with fields, as
 ``out/{country}/{day}.csv``, makes a file of its own for all items that have
 these in common; each begins with a header, and all have the same columns.
+Before ``append`` adds to a file, a last record without a line end gets one, and
+before it a quote if it ends within quotes, as a torn one may; the file is read
+once to see that.
 
 Delivery: as of ``file`` and ``stdin``, ``stdout``.  Files of a path with fields
 are gone on with too.
@@ -36,6 +39,7 @@ from m3.connectors._csv.cells import Cells, columns_of
 from m3.connectors._csv.dialect import Dialect
 from m3.connectors._csv.header import read_header
 from m3.connectors._csv.rows import LINE_ENDS, RowSplitter, checked_columns
+from m3.connectors._csv.torn import record_end
 from m3.connectors._input.compression import MAX_OUTPUT, MAX_RATIO, Compression, Decompression
 from m3.connectors._input.files import FilesFrontend
 from m3.connectors._input.records import RECORD_LIMIT, checked_limit
@@ -185,7 +189,7 @@ class CsvBackend(FileRecordBackend):
             return
         try:
             if self._append and self.can_resume:
-                self._go_on_behind()
+                self._take_columns(Path(str(self._path)))
             self._begin()
         except BaseException:
             self._sink.close(keep=False)
@@ -237,19 +241,15 @@ class CsvBackend(FileRecordBackend):
                 f"{', '.join(self._given)}; begin anew with --from-start"
             )
 
-    def _go_on_behind(self) -> None:
-        """Take the columns that the file has, and end its last line, before it is added to."""
-        path = Path(str(self._path))
-        self._is_empty = not path.stat().st_size
-        if self._is_empty:
-            return
-        if self._header:
-            self._take_columns(path)
-        if not ends_line(path):
-            self._sink.write(b"\n")
+    def lacking(self, descriptor: int) -> bytes:
+        """Return what ends the last record of a file that is there, before any is added."""
+        return record_end(descriptor, self._dialect)
 
     def _take_columns(self, path: Path) -> None:
-        """Take the columns that the file has, if it has a header."""
+        """Take the columns that the file has, if it has a header, before it is added to."""
+        self._is_empty = not path.stat().st_size
+        if self._is_empty or not self._header:
+            return
         columns = read_header(
             path, self._dialect, limit=RECORD_LIMIT, decompression=Decompression("none")
         )
@@ -286,10 +286,3 @@ class CsvBackend(FileRecordBackend):
         if self._wants_bom or (self._dialect.bom and lines.startswith(self._dialect.bom)):
             lines = self._dialect.bom + lines
         return lines
-
-
-def ends_line(path: Path) -> bool:
-    """Say whether the file, which is not empty, ends with a line end."""
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() in LINE_ENDS

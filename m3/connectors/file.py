@@ -13,7 +13,8 @@ The backend writes bytes as they are and text in an encoding, each with a
 whoever opens it sees the old content or all of the new, also after a crash or
 a loss of power.  When the run fails, the old content stays.  A crash may leave
 a file called ``.m3-….tmp`` beside it.  FIFOs, devices and, with ``append``,
-files are written to as the items come.
+files are written to as the items come; a file whose last line has no end, for a
+write of it was torn, say, gets one first.
 
 Delivery: the frontend can go on where an earlier run has ended, and refuses
 input that has changed; FIFOs and devices cannot be gone on with.  The backend

@@ -29,6 +29,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from m3.connectors._both_ends import Reading
 from m3.connectors._input.reading import FilePath, check_readable
 from m3.connectors._marks import hash_of_names, same_files, values_of
 from m3.connectors._output.templates import Template, parse_path
@@ -91,6 +92,7 @@ class ParquetFrontend(Frontend[Any]):
         self._as_batches = as_batches
         self._start = RowsPosition("", 1, 0)
         self._identities: dict[int, tuple[int, str]] = {}
+        self._reading = Reading()
 
     def setup(self) -> None:
         """
@@ -112,6 +114,11 @@ class ParquetFrontend(Frontend[Any]):
                 raise ConfigError(f"{path} has columns of the same name; as_batches reads those")
             for name in set(self._columns or ()) - set(names):
                 raise ConfigError(f"{path} has no column {name!r}; it has: {', '.join(names)}")
+        self._reading.begin(self._paths)
+
+    def cleanup(self) -> None:
+        """Say that the files are read no more."""
+        self._reading.end()
 
     def produce(self) -> Iterator[Any]:
         """Return an iterator of the rows, or of the batches."""

@@ -77,12 +77,14 @@ class FilesFrontend(RecordFrontend):
         if self._following is not None:
             self._following.check()
             super().setup()
+            self._reading.begin(self._paths, follows=True)
             return
         self._files = expanded(self._paths)
         for path in self._files:
             if path != self.standard_input:
                 self.check(path)
         super().setup()
+        self._reading.begin(self._files)
 
     def check(self, path: str) -> None:
         """Raise, before the run begins, what reading *path* would raise."""
@@ -115,6 +117,8 @@ class FilesFrontend(RecordFrontend):
         """
         Read on in each file where an earlier run has ended, and new files from the beginning.
 
+        A finished file that is not to be read any more is remembered as long as it is there.
+
         Raises:
             StateError: a file no longer begins with what had been read of it,
                 or is gone before it was read to its end.
@@ -134,7 +138,9 @@ class FilesFrontend(RecordFrontend):
                     f"{name} is gone, or no longer among the files to be read, and had been read "
                     f"to line {place.line} only; restore it, or begin anew with --from-start"
                 )
-        self._places = {name: place for name, place in places.items() if name in here}
+        self._places = {
+            name: place for name, place in places.items() if name in here or Path(name).exists()
+        }
 
     def _check(self, name: str, place: Place) -> None:
         """Check that the file can be gone on in; if there is nothing new, leave it out."""

@@ -146,6 +146,12 @@ class Trail:
             self._end, self._last_line = end, last_line
 
     @property
+    def has_records(self) -> bool:
+        """Whether the file was read to its end, and was not empty."""
+        with self._lock:
+            return self._end is not None and self._end.size > 0
+
+    @property
     def end_place(self) -> Place:
         """Where to go on when all of its records are done."""
         with self._lock:

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from m3.connectors._both_ends import Reading
 from m3.connectors._input.records import Splitting
 from m3.connectors._input.wakeup import Wakeup
 from m3.connectors._paths import FilePath
@@ -124,6 +125,7 @@ class RecordFrontend(Frontend[Any]):
     def __init__(self, splitter: Callable[..., Splitting]) -> None:
         self._splitter = splitter
         self._wakeup = Wakeup()
+        self._reading = Reading()
 
     def sources(self) -> Iterator[AbstractContextManager[Source]]:
         """Yield, in order, what opens and closes each source."""
@@ -143,6 +145,7 @@ class RecordFrontend(Frontend[Any]):
 
     def cleanup(self) -> None:
         """Release the pipe."""
+        self._reading.end()
         self._wakeup.close()
 
     def _lists(self) -> Iterator[Iterable[Any]]:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from m3._durable import sync
+from m3.connectors._both_ends import Inputs
 from m3.connectors._output.sinks import append_whole
+from m3.connectors._output.torn import Lacking, line_end
 from m3.connectors._paths import FilePath
 from m3.errors import StateError, abridged
 
@@ -32,16 +34,22 @@ class Written:
 
     Args:
         name: of the file, for errors.
+        lacking: tells what its last record is to be ended with first, where that is
+            of others, or was torn.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, lacking: Lacking = line_end) -> None:
         self._name = name
+        self._lacking = lacking
         self._length = 0
         self._tail = b""
+        self._may_be_torn = False
 
     def begin(self, descriptor: int, *, append: bool) -> None:
-        """Begin with an empty file; with *append*, behind what is there."""
-        if not append:
+        """Begin with an empty file; with *append*, behind the last record that is there."""
+        if append:
+            append_whole(descriptor, self._lacking(descriptor))
+        else:
             os.ftruncate(descriptor, 0)
         self._take(descriptor, os.fstat(descriptor).st_size)
 
@@ -69,7 +77,11 @@ class Written:
 
     def write(self, descriptor: int, data: bytes) -> None:
         """Write all of *data* to the end, or nothing of it."""
+        if self._may_be_torn:
+            data = self._lacking(descriptor) + data
+        self._may_be_torn = True
         append_whole(descriptor, data)
+        self._may_be_torn = False
         self._length += len(data)
         self._tail = (data if len(data) >= WINDOW else self._tail + data)[-WINDOW:]
 
@@ -108,15 +120,18 @@ class InPlace:
         path: the file.
         mark: where to go on, as returned by :meth:`commit`; None for an empty file.
         append: where there is no mark, go on behind what is there.
+        lacking: of the file, as of :class:`Written`.
 
     Raises:
-        StateError: the file is not as it was left.
+        StateError: the file is not as it was left, or is one of those that are read.
         OSError: it cannot be written to.
     """
 
-    def __init__(self, path: FilePath, mark: Any, *, append: bool) -> None:
+    def __init__(
+        self, path: FilePath, mark: Any, *, append: bool, lacking: Lacking = line_end
+    ) -> None:
         self._path = Path(path)
-        self._written = Written(os.fspath(path))
+        self._written = Written(os.fspath(path), lacking)
         self._name_is_durable = False
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if mark is None else 0)
         try:
@@ -126,6 +141,8 @@ class InPlace:
                 raise
             raise StateError(f"{path} is gone, and was written to; {REMEDY}") from error
         try:
+            empties = mark is None and not append
+            Inputs().refuse(os.fspath(path), self._descriptor, emptying=empties)
             if mark is None:
                 self._written.begin(self._descriptor, append=append)
             else:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from m3._durable import sync
+from m3.connectors._output.torn import Lacking, line_end
 from m3.connectors._paths import FilePath, is_stream
 from m3.errors import ConfigError
 
@@ -85,19 +86,31 @@ class Stdout:
 
 
 class Direct:
-    """A file that is written to at its end, or a FIFO or device, as the data comes."""
+    """
+    A file that is written to at its end, or a FIFO or device, as the data comes.
 
-    def __init__(self, path: FilePath) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o666)
+    Args:
+        path: where it is, or a file is to be.
+        lacking: tells what a file is to be ended with first; one that must not be
+            read is taken to lack nothing.
+    """
+
+    def __init__(self, path: FilePath, lacking: Lacking = line_end) -> None:
+        self._descriptor, self._is_readable = opened_to_append(path)
         self._is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._lacking = lacking
+        self._may_be_torn = self._is_file
 
     def write(self, data: bytes) -> None:
         """Write all of *data*, to a file all or nothing; block while a FIFO is full."""
-        if self._is_file:
-            append_whole(self._descriptor, data)
-        else:
+        if not self._is_file:
             write_all(self._descriptor, data)
+            return
+        if self._may_be_torn and self._is_readable:
+            data = self._lacking(self._descriptor) + data
+        self._may_be_torn = True
+        append_whole(self._descriptor, data)
+        self._may_be_torn = False
 
     def commit(self) -> None:
         """Make a regular file durable."""
@@ -184,7 +197,7 @@ class Replacement:
         self._temporary.unlink(missing_ok=True)
 
 
-def open_sink(path: FilePath, *, append: bool) -> Sink:
+def open_sink(path: FilePath, *, append: bool, lacking: Lacking = line_end) -> Sink:
     """
     Return a :class:`Replacement`, or a :class:`Direct` where one cannot be.
 
@@ -193,7 +206,16 @@ def open_sink(path: FilePath, *, append: bool) -> Sink:
     Raises:
         OSError: *path* cannot be written to.
     """
-    return Direct(path) if append or is_stream(path) else Replacement(path)
+    return Direct(path, lacking) if append or is_stream(path) else Replacement(path)
+
+
+def opened_to_append(path: FilePath) -> tuple[int, bool]:
+    """Return a descriptor that writes to the end of *path*, and whether it reads too."""
+    flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    if not is_stream(path):
+        with suppress(PermissionError):
+            return os.open(path, os.O_RDWR | flags, 0o666), True
+    return os.open(path, os.O_WRONLY | flags, 0o666), False
 
 
 def write_all(descriptor: int, data: bytes) -> None:

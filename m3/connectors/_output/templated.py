@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from m3.connectors._both_ends import Inputs
 from m3.connectors._marks import values_of
 from m3.connectors._output.begun import Begun
 from m3.connectors._output.in_place import REMEDY, Written
@@ -39,6 +40,7 @@ class TemplatedFiles:
         self._mode = mode
         self._tree = Tree(root)
         self._root = root
+        self._inputs = Inputs()
         self._files: dict[Names, Written] = {}
         self._open: OrderedDict[Names, int] = OrderedDict()
         self._begun = Begun(self._tree, secrets.token_hex(8))
@@ -54,7 +56,7 @@ class TemplatedFiles:
         Files that were begun since are removed.
 
         Raises:
-            StateError: a file is gone, or not as it was then.
+            StateError: a file is gone, not as it was then, or one of those that are read.
         """
         if mark is None:
             return
@@ -81,6 +83,7 @@ class TemplatedFiles:
                 f"{self._name(names)} was written to and cannot be opened: {error}; {REMEDY}"
             ) from error
         try:
+            self._inputs.refuse(self._name(names), descriptor, emptying=False)
             written.go_back(descriptor, mark)
         finally:
             os.close(descriptor)
@@ -146,6 +149,7 @@ class TemplatedFiles:
             os.close(self._open.popitem(last=False)[1])
         is_new = names not in self._files
         if is_new and self._mode == "in place":
+            self._refuse_input(names)  # before the note, which has the next run remove the file
             self._begun.note(names)
         descriptor = self._tree.open(self._real(names), make=is_new)
         try:
@@ -155,6 +159,15 @@ class TemplatedFiles:
             raise
         self._open[names] = descriptor
         return descriptor
+
+    def _refuse_input(self, names: Names) -> None:
+        """Raise :exc:`~m3.errors.StateError` if the file is there, and is read."""
+        with suppress(FileNotFoundError):
+            descriptor = self._tree.open(names, make=False)
+            try:
+                self._inputs.refuse(self._name(names), descriptor, emptying=True)
+            finally:
+                os.close(descriptor)
 
     def _take(self, names: Names, descriptor: int) -> None:
         """Begin with a file, or see whether it is as it was when it was closed."""

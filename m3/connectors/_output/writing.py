@@ -9,9 +9,10 @@ from m3.connectors._output.in_place import InPlace
 from m3.connectors._output.sinks import Sink, Stdout, open_sink
 from m3.connectors._output.templated import Mode, TemplatedFiles
 from m3.connectors._output.templates import Template, parse_path
+from m3.connectors._output.torn import line_end
 from m3.connectors._output.tree import Names
 from m3.connectors._paths import FilePath, is_stream
-from m3.errors import BatchError, ConfigError, abridged
+from m3.errors import BatchError, ConfigError, StateError, abridged
 from m3.policies import Batch
 from m3.stages import Backend
 
@@ -171,7 +172,11 @@ class FileRecordBackend(RecordBackend):
         assert isinstance(self._path, str)
         if self._path == self.standard_output:
             return Stdout()
-        return open_sink(self._path, append=self._append)
+        return open_sink(self._path, append=self._append, lacking=self.lacking)
+
+    def lacking(self, descriptor: int) -> bytes:
+        """Return what ends the last record of a file that is there, before any is added."""
+        return line_end(descriptor)
 
     def process_batch(self, items: list[Any]) -> None:
         r"""Write *items*, each with a ``\n``, to its file."""
@@ -182,7 +187,7 @@ class FileRecordBackend(RecordBackend):
         for names, records in self._by_file(items, errors).items():
             try:
                 self.write_below(self._many, names, b"\n".join(records.values()) + b"\n")
-            except OSError as error:
+            except (OSError, StateError) as error:
                 errors |= dict.fromkeys(records, error)
         if errors:
             raise BatchError(errors)
@@ -215,7 +220,7 @@ class FileRecordBackend(RecordBackend):
         if not self.can_resume:
             return
         if isinstance(self._path, str):
-            sink = InPlace(self._path, mark, append=self._append)
+            sink = InPlace(self._path, mark, append=self._append, lacking=self.lacking)
             self._sink.close(keep=False)
             self._sink = sink
         elif self._many is not None:

@@ -295,6 +295,23 @@ def test_a_finished_file_may_go_and_may_grow(tmp_path):
     assert values(run(tmp_path, checkpoint)[0]) == [b"5", b"4"]
 
 
+def test_a_finished_file_that_is_not_named_any_more_is_remembered(tmp_path):
+    """When it is named again, only what was added to it comes."""
+    write(tmp_path, a=b"1\n2\n", b=b"3\n")
+    a, b = tmp_path / "a", tmp_path / "b"
+    _, checkpoint = run(a)
+    items, checkpoint = run(b, checkpoint)
+    assert values(items) == [b"3"]
+    assert run([b, a], checkpoint)[0] == []
+    write(tmp_path, a=b"1\n2\n4\n")
+    assert values(run([b, a], checkpoint)[0]) == [b"4"]
+    a.unlink()
+    write(tmp_path, b=b"3\n5\n")
+    _, checkpoint = run(b, checkpoint)
+    write(tmp_path, a=b"6\n")
+    assert values(run([b, a], checkpoint)[0]) == [b"6"]
+
+
 def test_a_half_read_file_may_not_go(tmp_path):
     """Its other records would be lost silently."""
     write(tmp_path, a=b"1\n2\n", b=b"3\n")

@@ -4,11 +4,13 @@ import gzip
 import os
 import shutil
 import threading
+from contextlib import contextmanager
 
 import pytest
 
 from m3 import _plain
 from m3.connectors._input import following
+from m3.connectors._input.wakeup import Wakeup
 from m3.connectors.file import FileFrontend
 from m3.connectors.jsonl import JsonlFrontend
 from m3.errors import ConfigError, StateError
@@ -292,3 +294,126 @@ def test_many_rotations_lose_nothing(log, reading, descriptors):
     writer.join(30)
     assert reader.stop() == [b"%d" % number for number in range(200)]
     assert descriptors() == before
+
+
+def rotate(log):
+    """Give the log and those rotated before it the next number each."""
+    for number in range(8, 0, -1):
+        if log.with_name(f"app.log.{number}").exists():
+            log.with_name(f"app.log.{number}").rename(log.with_name(f"app.log.{number + 1}"))
+    log.rename(log.with_name("app.log.1"))
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_files_rotated_between_two_looks_come_too(log, reading, monkeypatch, times):
+    """The one that was read is looked for, and those after it are read before the path."""
+    write(log.with_name("app.log.1"), b"older\n")
+    write(log, b"0\n")
+    first = frontend(log, None)
+    reader = reading(first)
+    reader.wait_for_items(1)
+    with looking_away(monkeypatch):
+        for number in range(1, times + 1):
+            rotate(log)
+            write(log, b"%d\n" % number)
+            write(log, b"%d more\n" % number)
+    reader.wait_for_items(2 * times)
+    write(log, b"end\n")
+    reader.wait_for_items(1)
+    items = reader.stop()
+    rest = [
+        text for number in range(1, times + 1) for text in (b"%d" % number, b"%d more" % number)
+    ]
+    assert values(items) == [b"0", *rest, b"end"]
+    for done in range(1, len(items)):
+        checkpoint = first.checkpoint(items[done - 1].position)
+        assert follow_on(log, reading, checkpoint, len(items) - done) == values(items[done:])
+
+
+@contextmanager
+def looking_away(monkeypatch):
+    """Have the follower look at nothing meanwhile: what happens is between two looks."""
+    lock, wait = threading.Lock(), Wakeup.wait
+    away = threading.Event()
+
+    def waiting(self, seconds):
+        away.set()
+        with lock:
+            return wait(self, seconds)
+
+    with monkeypatch.context() as patches:
+        with lock:
+            patches.setattr(Wakeup, "wait", waiting)
+            assert away.wait(20)
+            yield
+        patches.undo()
+
+
+def test_a_file_that_is_rotated_while_those_before_it_are_read(log, reading, monkeypatch):
+    """Each time a file has ended, what follows it is looked for anew."""
+    write(log, b"0\n")
+    reader = reading(frontend(log))
+    reader.wait_for_items(1)
+    for number in range(1, 6):
+        with looking_away(monkeypatch):
+            rotate(log)
+            write(log, b"%da\n" % number)
+            rotate(log)
+            write(log, b"%db\n" % number)
+        if number % 2:
+            reader.wait_for_items(1)
+    reader.wait_for_items(7)
+    both = [b"%d%c" % (number, letter) for number in range(1, 6) for letter in b"ab"]
+    assert reader.stop() == [b"0", *both]
+
+
+def test_what_was_written_before_a_copy_comes_from_the_copy(log, reading, monkeypatch):
+    """A log that is copied and cut off between two looks loses nothing."""
+    write(log.with_name("app.log.1"), b"0\nolder\n")
+    write(log, b"0\nha")
+    first = frontend(log, None)
+    reader = reading(first)
+    reader.wait_for_items(1)
+    with looking_away(monkeypatch):
+        write(log, b"lf\n1\n")
+        for number in (2, 3):
+            log.with_name("app.log.1").rename(log.with_name(f"app.log.{4 - number + 1}"))
+            shutil.copyfile(log, log.with_name("app.log.1"))
+            os.truncate(log, 0)
+            write(log, b"%d\n" % number)
+    reader.wait_for_items(4)
+    items = reader.stop()
+    assert values(items) == [b"0", b"half", b"1", b"2", b"3"]
+    write(log, b"4\n")
+    for done in range(1, 6):
+        rest = [*values(items[done:]), b"4"]
+        assert follow_on(log, reading, first.checkpoint(items[done - 1].position), 6 - done) == rest
+
+
+def test_a_log_that_is_removed_is_followed_by_the_new_one(log, reading):
+    """Where the old one is not to be found any more, nothing is between them."""
+    write(log.with_name("app.log.1"), b"older\n")
+    write(log, b"0\n")
+    reader = reading(frontend(log))
+    reader.wait_for_items(1)
+    log.unlink()
+    write(log, b"1\n")
+    reader.wait_for_items(1)
+    assert reader.stop() == [b"0", b"1"]
+
+
+def test_a_rotated_file_that_was_read_is_not_read_again(log, reading, monkeypatch):
+    """Also if somebody writes to it once more, and so makes it the newest."""
+    write(log, b"0\n")
+    reader = reading(frontend(log))
+    reader.wait_for_items(1)
+    rotate(log)
+    write(log, b"1\n")
+    reader.wait_for_items(1)
+    with looking_away(monkeypatch):
+        rotate(log)
+        write(log.with_name("app.log.2"), b"late\n")
+        os.utime(log.with_name("app.log.2"), ns=(2**62, 2**62))
+        write(log, b"2\n")
+    reader.wait_for_items(1)
+    assert reader.stop() == [b"0", b"1", b"2"]
