@@ -21,6 +21,9 @@ class Broken(Backend):
     def setup(self):
         raise OSError("no such table")
 
+    def process(self, data):
+        pass
+
 
 class Endless(Frontend):
     """Produces until it is stopped, and opens a file meanwhile."""

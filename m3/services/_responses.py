@@ -1,5 +1,6 @@
 """What methods with ``@http`` are answered with, in werkzeug."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,11 @@ from werkzeug.wrappers import Response
 from m3._messages import describe
 from m3.services.errors import BadRequest
 
-__all__ = ("failed", "of_error", "of_result", "unavailable")
+__all__ = ("failed", "of_error", "of_result", "sendable", "unavailable")
+
+is_status = re.compile(r"[2-9][0-9]{2}( [\t\x20-\x7e\x80-\xff]*)?").fullmatch
+is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+is_value = re.compile(r"[^\0\r\n\u0100-\U0010ffff]*").fullmatch
 
 
 def of_result(result: Any) -> Response:
@@ -31,6 +36,21 @@ def of_result(result: Any) -> Response:
             f"Response, and not {type(result).__qualname__}"
         )
     return Response(result, status=status, headers=headers)
+
+
+def sendable(response: Response) -> Response:
+    """
+    Return *response*.
+
+    Raises:
+        ValueError: its status or one of its headers is none of HTTP.
+    """
+    if not is_status(response.status):
+        raise ValueError(f"{response.status!r} is no status of an answer, as 404 is")
+    for name, value in response.headers:
+        if not is_name(name) or not is_value(value):
+            raise ValueError(f"{name!r}: {value!r} is no header of HTTP")
+    return response
 
 
 def of_error(error: Exception, expected: Sequence[type[BaseException]]) -> Response:

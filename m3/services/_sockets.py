@@ -54,3 +54,8 @@ class TimedConnection(HTTPConnection):
         """Receive a request, and answer it."""
         self._source.until = monotonic() + self.server.request_timeout
         return super().communicate()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Close it, and forget what its client has not taken."""
+        super().close()
+        self.wfile.raw.close()

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cheroot.wsgi import Server
-from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import LimitedStream
 
 from m3._parking import Switch
 from m3.errors import AbandonedError, ConfigError
-from m3.services._responses import failed, unavailable
+from m3.services._responses import failed, sendable, unavailable
 from m3.services._sockets import TimedConnection
-from m3.services.context import ServiceContext, WorkerContext
+from m3.services.context import ServiceContext, WorkerContext, count_in, seconds_in
 from m3.services.direct import HandedIn
 from m3.services.errors import ServiceStateError
 from m3.stages import Item
@@ -143,12 +143,21 @@ class HttpServer(HandedIn):
             ]
         )
         config = self._srv_ctx.config
-        self._longest_body = int(config.get("http_max_body", LONGEST_BODY))
+        self._longest_body = count_in(config, "http_max_body", LONGEST_BODY, least=0)
         address = _address_of(config.get("WEB_SERVER_ADDRESS", ADDRESS))
         self._server = TidyServer(address, self._application, numthreads=self._most + SPARE_THREADS)
-        self._server.request_timeout = float(config.get("http_timeout", REQUEST_TIMEOUT))
-        self._server.prepare()
+        self._server.request_timeout = seconds_in(config, "http_timeout", REQUEST_TIMEOUT)
+        self._prepare()
         self._thread = threading.Thread(target=self._server.serve, name="m3-http", daemon=True)
+
+    def _prepare(self) -> None:
+        try:
+            self._server.prepare()
+        except OSError as error:
+            raise OSError(
+                f"@http cannot listen: {error}; all services of one configuration share its "
+                "WEB_SERVER_ADDRESS, where only one of those with @http can listen"
+            ) from error
 
     def produce(self) -> Iterator[Item]:
         """Begin to listen, and yield the calls that the requests make."""
@@ -179,15 +188,26 @@ class HttpServer(HandedIn):
         return ServiceUnavailable(retry_after=math.ceil(seconds))
 
     def _application(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        request = self._request(environ)
+        response = self._respond(request) if self._admit() else unavailable()
+        response.call_on_close(self._leave)
+        return response(request.environ, start_response)
+
+    def _request(self, environ: Environ) -> Request:
+        """
+        Return a request, of whose body no more is read than there may be.
+
+        Werkzeug takes half a body for a whole one where a key is there that says that bodies
+        have an end of their own; in cheroot it is always there, also to say that one has none.
+        """
         request = Request(dict(environ))
         if request.environ.get("wsgi.input_terminated"):
             body = request.environ["wsgi.input"]
             request.environ["wsgi.input"] = BoundedBody(body, self._longest_body)
         else:
+            request.environ.pop("wsgi.input_terminated", None)
             request.max_content_length = self._longest_body
-        response = self._respond(request) if self._admit() else unavailable()
-        response.call_on_close(self._leave)
-        return response(request.environ, start_response)
+        return request
 
     def _admit(self) -> bool:
         with self._changed:
@@ -202,6 +222,7 @@ class HttpServer(HandedIn):
 
     def _respond(self, request: Request) -> Response:
         try:
+            _check_length(request.environ)
             number, values = self._rules.bind_to_environ(request.environ).match()
         except HTTPException as error:
             return error.get_response(request.environ)
@@ -215,12 +236,19 @@ class HttpServer(HandedIn):
         return waiting.wait()
 
 
+def _check_length(environ: Environ) -> None:
+    """Raise ``BadRequest`` if the length of the body is not written in digits."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdecimal()):
+        raise BadRequest("Content-Length is a number of bytes")
+
+
 def _failed(entrypoint: "Http", error: Exception) -> Response:
     """Return the answer that *entrypoint* makes of an error, or the usual one if it cannot."""
     if isinstance(error, AbandonedError):
         return unavailable()
     try:
-        return entrypoint.response_from_exception(error)
+        return sendable(entrypoint.response_from_exception(error))
     except Exception:
         logger.exception("%s cannot answer with %r", entrypoint.url, error)
         return failed()

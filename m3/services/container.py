@@ -1,6 +1,7 @@
 """What runs one service: a pipeline from its entrypoints through its methods to the answers."""
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -14,11 +15,11 @@ from m3.engine.engine import Engine
 from m3.engine.health import Examiner, Health
 from m3.engine.plan import DEFAULT_STOP_TIMEOUT, Plan, StageSpec
 from m3.engine.report import Report
-from m3.errors import ConfigError, StageError
+from m3.errors import AbandonedError, ComponentError, ConfigError, M3Error, StageError
 from m3.messaging import Bus, connect
 from m3.policies import Retry
 from m3.services.clock import Clock
-from m3.services.context import ServiceContext, WorkerContext
+from m3.services.context import ServiceContext, WorkerContext, count_in, seconds_in
 from m3.services.dependencies import AttributeDependency, dependencies_of
 from m3.services.direct import DirectCall, DirectCalls, DirectEntrypoint, Handler
 from m3.services.entrypoints import MOST_ATTEMPTS, DecoratorDependency, entrypoints_of
@@ -59,22 +60,27 @@ def bus_of(config: Mapping[str, Any]) -> Bus:
 
 
 def stop_timeout(config: Mapping[str, Any]) -> float:
-    """Return the seconds that a stop may take."""
-    return float(config.get("stop_timeout", DEFAULT_STOP_TIMEOUT))
+    """
+    Return the seconds that a stop may take.
+
+    Raises:
+        ConfigError: the configuration says something else.
+    """
+    return seconds_in(config, "stop_timeout", DEFAULT_STOP_TIMEOUT, may_be_zero=True)
 
 
 def _hung_after(config: Mapping[str, Any]) -> float | None:
     """Return the seconds after which a service hangs whose workers are all in their calls."""
-    given = config.get("hung_after")
-    if given is None:
+    if config.get("hung_after") is None:
         return None
-    try:
-        seconds = 0.0 if isinstance(given, bool) else float(given)
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not seconds > 0:
-        raise ConfigError(f"hung_after is {given!r}; it is a number of seconds above 0")
-    return seconds
+    return seconds_in(config, "hung_after", math.inf)
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` for what is wrong in what is used only later."""
+    stop_timeout(config)
+    seconds_in(config, "rpc_timeout", math.inf)
+    count_in(config, "parent_calls_tracked", 0, least=0)
 
 
 class ServiceContainer:
@@ -89,8 +95,8 @@ class ServiceContainer:
         clock: what its timers go by.
 
     Raises:
-        ConfigError: ``AMQP_URI`` names no bus, ``hung_after`` is no time, or the configuration
-            is one of nameko's.
+        ConfigError: ``AMQP_URI`` names no bus, a number or a time of the configuration is none,
+            or the configuration is one of nameko's.
     """
 
     def __init__(
@@ -104,7 +110,8 @@ class ServiceContainer:
         self.service_cls = service_cls
         self.config: Mapping[str, Any] = MappingProxyType(dict(config or {}))
         self.service_name = get_service_name(service_cls)
-        self.max_workers = int(self.config.get("max_workers", MAX_WORKERS))
+        _check(self.config)
+        self.max_workers = count_in(self.config, "max_workers", MAX_WORKERS)
         self._hung_after = _hung_after(self.config)
         self.srv_ctx = ServiceContext(
             self.service_name,
@@ -147,7 +154,11 @@ class ServiceContainer:
         self._require_new()
         self._engine = Engine(self.plan())
         self._examiner = Examiner(self._engine, called=_called)
-        self._engine.start(block=False)
+        try:
+            self._engine.start(block=False)
+        except M3Error as error:
+            self._name(error)
+            raise
         logger.info("service %r is started", self.service_name)
         if not self.entrypoints:
             logger.warning("service %r has no entrypoint: nothing calls it", self.service_name)
@@ -416,12 +427,22 @@ class ServiceContainer:
             return "skip"
         if isinstance(error, PutOff):
             logger.info("%r is put off: %s", call, error)
-        elif isinstance(error, call.entrypoint.expected_exceptions):
+        elif isinstance(error, (AbandonedError, *call.entrypoint.expected_exceptions)):
             logger.warning("%r failed: %s", call, describe(error))
         else:
             logger.error("%r failed", call, exc_info=error)
         self.call_ended(call)
         return "skip"
+
+    def _name(self, error: M3Error) -> None:
+        """Have the message of an error say which service it is of, and which of its attributes."""
+        for each in getattr(error, "exceptions", (error,)):
+            if isinstance(each, (ComponentError, StageError)) and isinstance(each.args[0], str):
+                owner = getattr(each, "component", None)
+                where = ""
+                if isinstance(owner, AttributeDependency):
+                    where = f", dependency {owner.attr_name!r}"
+                each.args = (f"service {self.service_name!r}{where}: {each.args[0]}",)
 
     def _require_new(self) -> None:
         if self._engine is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from m3._shown import one_line
-from m3.errors import abridged
+from m3.errors import ConfigError, abridged
 from m3.services.redaction import redacted
 from m3.services.wire import CALL_IDS
 
@@ -15,11 +15,54 @@ if TYPE_CHECKING:
     from m3.services.container import ServiceContainer
     from m3.services.entrypoints import DecoratorDependency
 
-__all__ = ("ServiceContext", "WorkerContext")
+__all__ = ("ServiceContext", "WorkerContext", "count_in", "seconds_in")
 
 PARENT_CALLS_TRACKED = 10
 LONGEST_NAME = 100
 """How many characters are shown of the name of an argument, which a caller may have made up."""
+
+
+def seconds_in(
+    config: Mapping[str, Any], key: str, default: float, *, may_be_zero: bool = False
+) -> float:
+    """
+    Return a time of a configuration.
+
+    Args:
+        config: the configuration.
+        key: which time.
+        default: what it is if the configuration does not say.
+        may_be_zero: whether 0 is a time, too.
+
+    Raises:
+        ConfigError: it is no number of seconds.
+    """
+    given = config.get(key, default)
+    try:
+        seconds = -1.0 if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if seconds > 0 or (may_be_zero and seconds == 0):
+        return seconds
+    least = "of at least 0" if may_be_zero else "above 0"
+    raise ConfigError(f"{key} is {given!r}; it is a number of seconds {least}")
+
+
+def count_in(config: Mapping[str, Any], key: str, default: int, *, least: int = 1) -> int:
+    """
+    Return a number of a configuration.
+
+    Raises:
+        ConfigError: it is no whole number, or lower than *least*.
+    """
+    given = config.get(key, default)
+    try:
+        count = least - 1 if isinstance(given, (bool, float)) else int(given)
+    except (TypeError, ValueError):
+        count = least - 1
+    if count < least:
+        raise ConfigError(f"{key} is {given!r}; it is a whole number of at least {least}")
+    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +183,7 @@ class WorkerContext:
     @property
     def context_to_send(self) -> dict[str, Any]:
         """What travels with the calls, and the events, that it makes."""
-        most = int(self.config.get("parent_calls_tracked", PARENT_CALLS_TRACKED))
+        most = count_in(self.config, "parent_calls_tracked", PARENT_CALLS_TRACKED, least=0)
         return {**self.context_data, CALL_IDS: self.call_id_stack[-max(most, 1) :]}
 
     def __repr__(self) -> str:

@@ -3,9 +3,10 @@
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from m3.errors import RetryLater
+from m3.errors import ConfigError, RetryLater
 from m3.services.context import ServiceContext, WorkerContext
 from m3.stages import Frontend
 
@@ -20,6 +21,9 @@ MOST_ATTEMPTS = 10
 """How often a call is made, at most, that asks for another attempt in the same process."""
 
 _ATTRIBUTE = "__entrypoints__"
+
+WITHOUT_SELF = (staticmethod, classmethod)
+METHODS = (FunctionType, *WITHOUT_SELF)
 
 
 class DecoratorDependency(Frontend[Any]):
@@ -79,13 +83,25 @@ class DecoratorDependency(Frontend[Any]):
     def decorator(cls, *args: Any, **kwargs: Any) -> Callable[[M], M]: ...
     @classmethod
     def decorator(cls, *args: Any, **kwargs: Any) -> Any:
-        """Return the decorator for a method; with nothing but the method, decorate that."""
-        if len(args) == 1 and not kwargs and inspect.isfunction(args[0]):
-            return cls()(args[0])
+        """
+        Return the decorator for a method; with nothing but the method, decorate that.
+
+        Raises:
+            ConfigError: it is a static method, or one of the class.
+        """
+        if len(args) == 1 and not kwargs and isinstance(args[0], METHODS):
+            _refuse_without_self(args[0])
+            return cls()(args[0])  # type: ignore[type-var]
         return cls(*args, **kwargs)
 
     def __call__(self, method: M) -> M:
-        """Declare *method* as what is called."""
+        """
+        Declare *method* as what is called.
+
+        Raises:
+            ConfigError: it is a static method, or one of the class.
+        """
+        _refuse_without_self(method)
         declared = [*vars(method).get(_ATTRIBUTE, ()), self]
         setattr(method, _ATTRIBUTE, declared)
         return method
@@ -147,11 +163,31 @@ class DecoratorDependency(Frontend[Any]):
 
 
 def entrypoints_of(service_cls: type) -> Iterator[tuple[str, DecoratorDependency]]:
-    """Iterate over what a class and its bases declare: the method's name and the entrypoint."""
+    """
+    Iterate over what a class and its bases declare: the method's name and the entrypoint.
+
+    Raises:
+        ConfigError: a static method, or one of the class, is declared.
+    """
     for name in dir(service_cls):
         method = inspect.getattr_static(service_cls, name)
+        if isinstance(method, WITHOUT_SELF) and _ATTRIBUTE in getattr(
+            method.__func__, "__dict__", {}
+        ):
+            _refuse_without_self(method)
         for entrypoint in getattr(method, "__dict__", {}).get(_ATTRIBUTE, ()):
             yield name, entrypoint
+
+
+def _refuse_without_self(method: object) -> None:
+    """Raise ``ConfigError`` for what is not called on an instance."""
+    if isinstance(method, WITHOUT_SELF):
+        kind = type(method).__name__
+        name = getattr(method.__func__, "__qualname__", "a method")
+        raise ConfigError(
+            f"{name} is a {kind}, and what calls the methods of a service calls them on an "
+            f"instance; leave @{kind} out and let it take self"
+        )
 
 
 def signature_of(entrypoint: DecoratorDependency) -> inspect.Signature:

@@ -10,7 +10,7 @@ What calls of services raise, and how errors travel from one service to another.
         │   ├── MalformedRequest               a message that is no call
         │   ├── MethodNotFound (LookupError)   the service has no such method
         │   └── IncorrectSignature (TypeError) the method does not take these arguments
-        ├── UnknownService (LookupError)       nobody listens
+        ├── UnknownService (LookupError)       nobody has ever listened
         ├── UnserializableValueError (TypeError) a value that cannot be sent
         ├── RpcTimeout (TimeoutError)          no answer by the deadline
         ├── ServiceStopped                     the method has ended its service, and did not return
@@ -91,11 +91,16 @@ class IncorrectSignature(BadRequest, TypeError):
 
 
 class UnknownService(ServiceError, LookupError):
-    """Nobody listens for calls of a service of that name."""
+    """
+    Nobody has ever listened for calls of a service of that name.
+
+    The queue of the calls stays when the last instance ends: from then on calls wait in it until
+    one is there again, or until their deadline, which is an :exc:`RpcTimeout`.
+    """
 
 
 class UnserializableValueError(ServiceError, TypeError):
-    """A value cannot be sent: arguments, a result or a payload that JSON has not."""
+    """A value cannot be sent: arguments, a result, a payload or context data that JSON has not."""
 
 
 class RpcTimeout(ServiceError, TimeoutError):

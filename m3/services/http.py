@@ -30,7 +30,10 @@ class Http(DecoratorDependency):
     pair of status and text, a triple of status, headers and text, or a response of
     werkzeug.  What it raises is answered with 500, or 400 if it was expected; an
     exception of :mod:`werkzeug.exceptions` is its own answer, and
-    :exc:`~m3.errors.RetryLater` is 503 with the time after which to try again.
+    :exc:`~m3.errors.RetryLater` is 503 with the time after which to try again.  What it
+    returns that no answer can be made of is an error, too, and answered with 500.  Reading the
+    body of a client that has gone before it had sent all of it raises
+    :exc:`werkzeug.exceptions.ClientDisconnected`.
 
     The server listens at ``WEB_SERVER_ADDRESS`` of the configuration, 127.0.0.1:8000 if
     there is none.  It answers 503 when twice as many requests wait as there are workers,
@@ -81,8 +84,15 @@ class Http(DecoratorDependency):
         return self.server.address
 
     def handle_result(self, worker_ctx: WorkerContext) -> None:
-        """Send the result."""
-        worker_ctx.origin.answer(self.response_from_result(worker_ctx.result))
+        """
+        Send the result.
+
+        Raises:
+            ValueError: the answer that was made of it is none of HTTP.
+        """
+        from m3.services._responses import sendable
+
+        worker_ctx.origin.answer(sendable(self.response_from_result(worker_ctx.result)))
 
     def response_from_result(self, result: Any) -> "Response":
         """

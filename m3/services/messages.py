@@ -9,7 +9,7 @@ from m3.messaging import Bus, Exchange, Message, Queue
 from m3.policies import Retry
 from m3.services.context import WorkerContext
 from m3.services.dependencies import AttributeDependency
-from m3.services.queues import QueueEntrypoint
+from m3.services.queues import QueueEntrypoint, has_dead_letters
 from m3.services.wire import headers_of, message_of
 
 __all__ = ("Consume", "Publisher", "consume")
@@ -105,14 +105,20 @@ class Consume(QueueEntrypoint):
         queue: where the messages are.
         requeue_on_error: whether a message is given back to the queue if the method
             raises; a :class:`~m3.policies.Retry` says how often, and after how long.
-            Otherwise it goes to the ``dead_letter`` of *queue*.
+            Otherwise it goes to the ``dead_letter`` of *queue*; if that has none, to
+            ``dead-{service}``, or where ``dead_letters`` of the configuration says.
         options: as of :class:`DecoratorDependency`.
+
+    Raises:
+        ConfigError: *queue* is no :class:`~m3.messaging.Queue`.
     """
 
     def __init__(
         self, queue: Queue, *, requeue_on_error: bool | Retry = False, **options: Any
     ) -> None:
         super().__init__(requeue_on_error=requeue_on_error, **options)
+        if not isinstance(queue, Queue):
+            raise ConfigError(f"consume({queue!r}): it needs a Queue, as Queue('name') is one")
         self._queue = queue
 
     def trigger(self) -> Mapping[str, Any]:
@@ -122,7 +128,9 @@ class Consume(QueueEntrypoint):
             f"{binding.exchange.name} {binding.routing_key}".rstrip()
             for binding in queue.all_bindings()
         ]
-        return {"queue": queue.name, "bindings": bindings, "dead_letters": queue.dead_letter}
+        default = None if has_dead_letters(queue) else self._default_dead_letter(queue)
+        dead_letters = queue.dead_letter or default
+        return {"queue": queue.name, "bindings": bindings, "dead_letters": dead_letters}
 
     def queue(self) -> Queue:
         """Return the queue."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from m3.errors import BusError, BusTimeoutError, UndeliverableError
 from m3.messaging import Bus
 from m3.services.calls import rpc_exchange
-from m3.services.context import ServiceContext, WorkerContext
+from m3.services.context import ServiceContext, WorkerContext, seconds_in
 from m3.services.dependencies import AttributeDependency
 from m3.services.errors import RpcTimeout, UnknownService
 from m3.services.replies import Replies, RpcReply
@@ -38,12 +38,15 @@ class Caller:
         bus: where they are sent.
         replies: where the answers come in.
         config: names the exchange, and how long a call may take.
-        context: what travels with each.
+        context: what travels with each; copied when the first one is sent.
         timeout: seconds that a call may take; None for ``rpc_timeout`` of *config*.
         deadline: when the call ends in which these are made, on the monotonic clock.
+
+    Raises:
+        ConfigError: ``rpc_timeout`` is no number of seconds.
     """
 
-    __slots__ = ("_bus", "_deadline", "_exchange", "_headers", "_replies", "_timeout")
+    __slots__ = ("_bus", "_context", "_deadline", "_exchange", "_headers", "_replies", "_timeout")
 
     def __init__(
         self,
@@ -58,8 +61,9 @@ class Caller:
         self._bus = bus
         self._replies = replies
         self._exchange = rpc_exchange(config).name
-        self._headers = headers_of(context)
-        configured = float(config.get("rpc_timeout", TIMEOUT_SECONDS))
+        self._context = context
+        self._headers: dict[str, Any] | None = None
+        configured = seconds_in(config, "rpc_timeout", TIMEOUT_SECONDS)
         self._timeout = configured if timeout is None else timeout
         self._deadline = deadline
 
@@ -69,7 +73,7 @@ class Caller:
 
         Raises:
             UnknownService: nobody has ever listened for calls of that service.
-            UnserializableValueError: the arguments cannot be sent.
+            UnserializableValueError: the arguments, or the context data, cannot be sent.
             RpcTimeout: there is no time left for it.
             BusError: the bus does not take it.
         """
@@ -102,6 +106,8 @@ class Caller:
         self, publish: Callable[..., Any], reply: RpcReply, method: str, args: Any, kwargs: Any
     ) -> Any:
         try:
+            if self._headers is None:
+                self._headers = headers_of(self._context)
             message = message_of(
                 {"args": args, "kwargs": kwargs},
                 f"the arguments of {reply.what}",

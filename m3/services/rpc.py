@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-from m3.errors import BusError, RetryLater
+from m3.errors import AbandonedError, BusError, RetryLater
 from m3.messaging import Delivery, Message
 from m3.messaging.poison import poison_in
 from m3.services.calls import Methods, queue_of_calls, refuse, rpc_exchange, send_answer
@@ -64,7 +64,7 @@ class Rpc(DecoratorDependency):
         error = ServiceStopped(f"{what} has ended its service")
         try:
             self.server.answer(request, error_message(request, error))
-        except BusError as trouble:
+        except (AbandonedError, BusError) as trouble:
             logger.warning("%r cannot be answered: %s", worker_ctx, trouble)
 
 
@@ -102,12 +102,28 @@ class RpcServer(QueueFrontend):
             return Failure(error, position=Received(delivery))
 
     def nack(self, position: Received, error: Exception) -> None:
-        """Send the error to who has called; give a call back that was not made."""
-        refuse(self.bus, self.consumer, position.delivery, error)
+        """Send the error to who has called; give a call back that was not made, or too late."""
+        bus = self.bus_if_there
+        if bus is None:
+            self.consumer.requeue(position.delivery)
+        else:
+            refuse(bus, self.consumer, position.delivery, error)
 
     def answer(self, request: Message, answer: Message) -> None:
-        """Send an answer."""
-        send_answer(self.bus, request, answer)
+        """
+        Send an answer.
+
+        Raises:
+            AbandonedError: it is too late.
+            BusError: the bus does not take it.
+        """
+        bus = self.bus_if_there
+        if bus is None:
+            raise AbandonedError(
+                "it has ended after its service, too late to be answered; its message is back in "
+                "the queue, and the call is made again"
+            )
+        send_answer(bus, request, answer)
 
     def _call(self, delivery: Delivery) -> WorkerContext:
         call = self._methods.called_by(delivery.message)

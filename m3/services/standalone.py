@@ -8,9 +8,10 @@ from m3.errors import BusError
 from m3.messaging import Bus
 from m3.services.calls import rpc_exchange
 from m3.services.container import bus_of
+from m3.services.context import seconds_in
 from m3.services.errors import ServiceStateError
 from m3.services.events import event_exchange, event_message
-from m3.services.proxies import Caller, ServiceProxy
+from m3.services.proxies import TIMEOUT_SECONDS, Caller, ServiceProxy
 from m3.services.replies import Replies
 
 __all__ = ("ClusterRpcProxy", "ServiceRpcProxy", "StandaloneDispatcher", "event_dispatcher")
@@ -28,6 +29,9 @@ class ClusterRpcProxy:
         context_data: what travels with each call.
         timeout: seconds that a call may take; None for ``rpc_timeout`` of *config*,
             30 if there is none.
+
+    Raises:
+        ConfigError: ``rpc_timeout`` is no number of seconds.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class ClusterRpcProxy:
         timeout: float | None = None,
     ) -> None:
         self._config = dict(config or {})
+        seconds_in(self._config, "rpc_timeout", TIMEOUT_SECONDS)
         self._context = dict(context_data or {})
         self._timeout = timeout
         self._conductor = Conductor()

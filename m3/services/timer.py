@@ -1,6 +1,7 @@
 """Methods that are called from time to time."""
 
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 from m3._parking import Switch
@@ -34,6 +35,9 @@ class Timer(DecoratorDependency):
         cron: instead, the times as a line of cron: see :mod:`m3.services.cron`.
         eager: whether the first call is at the start, and not after the first interval.
         options: as of :class:`DecoratorDependency`.
+
+    Raises:
+        ConfigError: not just one of *interval* and *cron* is given, or it is none.
     """
 
     acks_anywhere = True
@@ -49,7 +53,7 @@ class Timer(DecoratorDependency):
         super().__init__(**options)
         if (interval is None) == (cron is None):
             raise ConfigError("timer: give it an interval in seconds, or a line of cron")
-        if interval is not None and not interval > 0:
+        if interval is not None and not _is_time(interval):
             raise ConfigError(f"timer(interval={interval!r}): it is a number of seconds, over 0")
         self.interval = interval
         self.cron = None if cron is None else Cron(cron)
@@ -182,6 +186,12 @@ class SingletonTimer(Timer):
         number = next(at for at, each in enumerate(siblings, start=1) if each is self)
         suffix = "" if number == 1 else f"-{number}"
         return f"timer-{self.srv_ctx.name}-{self.method_name}{suffix}"
+
+
+def _is_time(interval: object) -> bool:
+    """Return whether *interval* is a number of seconds between calls."""
+    is_number = isinstance(interval, Real) and not isinstance(interval, bool)
+    return is_number and interval > 0  # type: ignore[operator]
 
 
 timer = Timer.decorator

@@ -6,9 +6,11 @@ from functools import partial
 
 import pytest
 
-from m3.errors import ConfigError, PipelineError, StageError
+from m3 import Backoff
+from m3.errors import ComponentError, ConfigError, PipelineError, StageError
 from m3.messaging import Queue
 from m3.services import (
+    AttributeDependency,
     ClusterRpcProxy,
     DecoratorDependency,
     ExtensionNotFound,
@@ -16,6 +18,7 @@ from m3.services import (
     ServiceContainer,
     ServiceRunner,
     ServiceStateError,
+    consume,
     event_handler,
     rpc,
     run_services,
@@ -195,6 +198,9 @@ def test_if_one_cannot_start_none_runs(config, bus):
     class Unable(DecoratorDependency):
         def setup(self):
             raise OSError("no port")
+
+        def produce(self):
+            yield from ()
 
     class Broken:
         name = "broken"
@@ -452,3 +458,93 @@ def test_expected_exceptions_are_logged_without_a_traceback(logged):
     _, record = logged("ann", "secret")
     assert record.levelname == "ERROR"
     assert record.exc_info[0] is ValueError
+
+
+NO_NUMBERS = [0, -1, "x", None, True, float("nan"), "", [1]]
+
+
+@pytest.mark.parametrize("wrong", [*NO_NUMBERS, 2.5, float("inf")])
+def test_a_service_has_a_number_of_workers(wrong):
+    """A number that is none, or with which nothing would be answered, is refused by name."""
+    with pytest.raises(ConfigError, match=r"^max_workers is .*; it is a whole number of at least"):
+        ServiceContainer(Echo, {"max_workers": wrong})
+
+
+@pytest.mark.parametrize("wrong", NO_NUMBERS)
+@pytest.mark.parametrize("made", [partial(ServiceContainer, Echo), ClusterRpcProxy])
+def test_calls_have_a_time(made, wrong):
+    """Who calls, and who might, is told by name what is no time."""
+    with pytest.raises(ConfigError, match=r"^rpc_timeout is .*; it is a number of seconds above 0"):
+        made({"rpc_timeout": wrong})
+
+
+@pytest.mark.parametrize("wrong", ["abc", -1, None, True])
+def test_the_time_of_a_stop(wrong):
+    """It is a number of seconds, which is known before the service starts."""
+    with pytest.raises(ConfigError, match=r"^stop_timeout is .*; it is a number of seconds of at"):
+        ServiceRunner({"stop_timeout": wrong}).add_service(Echo)
+    with pytest.raises(ConfigError, match=r"^parent_calls_tracked is "):
+        ServiceContainer(Echo, {"parent_calls_tracked": "x"})
+
+
+def test_numbers_may_be_text():
+    """What a variable of the environment stands for in a configuration is text."""
+    config = {"max_workers": "3", "rpc_timeout": "1.5", "stop_timeout": "0", "hung_after": "9"}
+    assert ServiceContainer(Echo, config).max_workers == 3
+
+
+class Unwell(AttributeDependency):
+    """What cannot start."""
+
+    def start(self, _):
+        raise ValueError("no luck")
+
+
+def test_who_cannot_start_is_named(config):
+    """Of several services, and several dependencies of one class, it is known which it was."""
+
+    class Hopeless:
+        name = "hopeless"
+        the_one = Unwell()
+
+        @rpc
+        def work(self):
+            """Do nothing."""
+
+    with pytest.raises(ComponentError) as caught, run_services(config, Echo, Hopeless):
+        pass
+    assert str(caught.value) == (
+        "service 'hopeless', dependency 'the_one': component Unwell, in setup(): "
+        "ValueError: no luck"
+    )
+    assert isinstance(caught.value.error, ValueError)
+
+
+@pytest.mark.parametrize("kind", [staticmethod, classmethod])
+@pytest.mark.parametrize("outside", [rpc, rpc(sensitive_arguments="x"), event_handler("a", "b")])
+def test_what_is_called_takes_self(kind, outside):
+    """A static method, or one of the class, is refused by name, on either side of the decorator."""
+
+    def method(x):
+        """Take no self."""
+
+    with pytest.raises(ConfigError, match=rf"method is a {kind.__name__}.* take self"):
+        outside(kind(method))
+    declared = type("Declared", (), {"method": kind(outside(method))})
+    with pytest.raises(ConfigError, match=rf"method is a {kind.__name__}.* take self"):
+        ServiceContainer(declared)
+
+
+@pytest.mark.parametrize("wrong", [3, None, "yes", Backoff()])
+def test_how_a_call_is_tried_again(wrong):
+    """What is neither true nor false nor a policy is refused where it is written."""
+    for declare in (partial(event_handler, "ship", "arrived"), partial(consume, Queue("inbox"))):
+        with pytest.raises(ConfigError, match=r"^requeue_on_error is .* a Retry"):
+            declare(requeue_on_error=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["inbox", None, 7])
+def test_what_is_consumed_is_a_queue(wrong):
+    """Its name alone is refused where it is written."""
+    with pytest.raises(ConfigError, match=r"^consume\(.*\): it needs a Queue"):
+        consume(wrong)

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from contextlib import ExitStack, suppress
+from http import HTTPStatus
 
 import pytest
 
@@ -12,9 +13,32 @@ from m3.errors import ConfigError, SetupError, StopPipeline
 from m3.services import ServiceContainer
 from m3.services import http as route
 from m3.services.http import Http
+from m3.testing import entrypoint_waiter
 
 pytest.importorskip("cheroot")
-pytest.importorskip("werkzeug")
+HTTPException = pytest.importorskip("werkzeug.exceptions").HTTPException
+
+
+UNUSABLE = [
+    ("a", "b"),
+    ("200 OK\r\nX-B: x", "text"),
+    ("200 €", "text"),
+    (99, "text"),
+    (True, "text"),
+    (2.5, "text"),
+    (10_000, "text"),
+    (),
+    (200,),
+    (200, {}, "text", "more"),
+    (200, 3, "text"),
+    (200, {3: "x"}, "text"),
+    (200, {"X A": "x"}, "text"),
+    (200, {"X-A": "€"}, "text"),
+    (200, {"X\r\nX-B": "x"}, "text"),
+    [b"text"],
+    None,
+]
+"""What no answer can be made of."""
 
 
 class Shop:
@@ -49,6 +73,10 @@ class Shop:
     @route("GET", "/wrong")
     def wrong(self, request):
         return {"not": "text"}
+
+    @route("GET", "/unusable/<int:number>")
+    def unusable(self, request, number):
+        return UNUSABLE[number]
 
     @route("GET", "/end")
     def end(self, request):
@@ -150,6 +178,23 @@ def test_what_a_method_returns_is_the_answer(start, method, path, body, status, 
     assert ask(method, path, body)[:2] == (status, text)
 
 
+@pytest.mark.parametrize("number", range(len(UNUSABLE)), ids=list(map(repr, UNUSABLE)))
+def test_what_no_answer_can_be_made_of(start, number):
+    """Whatever a method returns, its client gets an answer, 500, and the service goes on."""
+    _, ask = start(max_workers=3)
+    for _ in range(7):
+        assert ask("GET", f"/unusable/{number}")[:2] == (500, "Error: the service has failed\n")
+    assert ask("GET", "/teapot")[0] == 418
+
+
+@pytest.mark.parametrize("status", [404, "404", "404 Not There", HTTPStatus.NOT_FOUND])
+def test_a_status(start, status):
+    """It is a number, as text if you like, or with a reason."""
+    from m3.services._responses import of_result, sendable
+
+    assert sendable(of_result((status, "gone"))).status_code == 404
+
+
 def test_headers_of_an_answer(start):
     """A triple has headers."""
     _, ask = start()
@@ -241,6 +286,25 @@ def test_headers_are_bounded(start, request_line, header):
     assert ask("GET", "/teapot")[0] == 418
 
 
+@pytest.mark.parametrize("answered", [True, False], ids=["half-closed", "closed"])
+def test_half_a_body_is_no_body(start, answered):
+    """Of a client that goes while it sends, nothing is read: 400, if it still listens."""
+    container, ask = start()
+    head = b"POST /items HTTP/1.1\r\nHost: shop\r\nContent-Length: 1000\r\n\r\n"
+    with (
+        entrypoint_waiter(container, "add") as made,
+        socket.create_connection(container.entrypoint("item").address, 20) as client,
+    ):
+        client.sendall(head + b'{"half":')
+        client.shutdown(socket.SHUT_WR)
+        if answered:
+            assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
+        client.close()
+    with pytest.raises(HTTPException, match=r"^400 "):
+        made.get()
+    assert ask("POST", "/items", "whole")[:2] == (201, "whole")
+
+
 def test_slow_clients_have_only_so_much_time(start):
     """Those that send a byte now and then hold the service up for ``http_timeout``, not longer."""
     container, ask = start(max_workers=1, http_timeout=0.5)
@@ -281,6 +345,7 @@ def test_an_answer_cannot_be_split(start):
         b"GET /teapot HTTP/1.1\r\nHost\r\n\r\n",
         b"POST /items HTTP/1.1\r\nContent-Length: -1\r\nConnection: close\r\n\r\n",
         b"POST /items HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"POST /items HTTP/1.1\r\nContent-Length: 0_0\r\nConnection: close\r\n\r\n",
         b"POST /items HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n",
         b"GET /items/%ff%00%0a HTTP/1.1\r\nConnection: close\r\n\r\n",
         b"GET /../../etc/passwd HTTP/1.1\r\nConnection: close\r\n\r\n",
@@ -338,12 +403,15 @@ def test_a_method_can_end_its_service(start):
 
 
 def test_an_address_in_use_keeps_the_service_from_starting(start):
-    """Two services cannot listen at the same address."""
+    """Two services cannot listen at one address; it is told which one, and what both share."""
     container, _ = start()
     host, port = container.entrypoint("item").address
     config = {"AMQP_URI": "memory://http", "WEB_SERVER_ADDRESS": f"{host}:{port}"}
-    with pytest.raises(SetupError):
-        ServiceContainer(Shop, config).start()
+    with pytest.raises(
+        SetupError, match=r"'jsonshop'.*cannot listen.*WEB_SERVER_ADDRESS"
+    ) as caught:
+        ServiceContainer(JsonShop, config).start()
+    assert isinstance(caught.value.error, OSError)
 
 
 def test_an_address_is_a_host_and_a_port():

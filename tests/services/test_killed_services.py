@@ -1,11 +1,21 @@
 """Processes that run a service are killed in mid-call, again and again: no call is lost."""
 
+import threading
 import uuid
 
 import pytest
 
+from m3.errors import HungWorkerError
 from m3.messaging import Exchange, Message, Queue, connect
-from m3.services import ClusterRpcProxy, event_dispatcher
+from m3.services import (
+    ClusterRpcProxy,
+    ServiceContainer,
+    consume,
+    event_dispatcher,
+    event_handler,
+    rpc,
+)
+from m3.testing import entrypoint_waiter
 
 SERVICE = """
 import os
@@ -145,3 +155,70 @@ def test_no_message_is_lost_when_a_service_is_killed(kind, rounds, url, name, st
         done.append(worker.finish())
     assert set(done) == set(range(total))
     print(f"{rounds} kills: 0 of {total} missing, {len(done) - total} done twice")
+
+
+class Slow:
+    """A service whose calls go on when it is killed, and then end in one way or another."""
+
+    name = "slow"
+    ending = None
+
+    def _hold(self):
+        self.begun.release()
+        self.may_end.wait(20)
+        if self.ending is not None:
+            raise self.ending
+
+    @rpc
+    def call(self):
+        self._hold()
+        return "an answer"
+
+    @event_handler("ship", "arrived")
+    def handle(self, payload):
+        self._hold()
+
+    @consume(Queue("slow-inbox"))
+    def read(self, payload):
+        self._hold()
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Return the service, whose calls last until the test lets them end."""
+    monkeypatch.setattr(Slow, "begun", threading.Semaphore(0), raising=False)
+    monkeypatch.setattr(Slow, "may_end", threading.Event(), raising=False)
+    yield Slow
+    Slow.may_end.set()
+
+
+def cause(kind, bus, config, cluster):
+    """Have a method of the service called; return the answer, if there is one."""
+    if kind == "call":
+        return cluster.slow.call.call_async()
+    if kind == "handle":
+        return event_dispatcher(config)("ship", "arrived", 1)
+    return bus.publish(Message(body=b"1"), routing_key="slow-inbox")
+
+
+@pytest.mark.parametrize("ending", [None, ValueError("too bad")], ids=["returns", "raises"])
+@pytest.mark.parametrize("kind", ["call", "handle", "read"])
+def test_what_ends_after_a_kill(slow, bus, config, cluster, caplog, monkeypatch, kind, ending):
+    """Its message went back, and another instance has it: it is not answered, and no error."""
+    monkeypatch.setattr(slow, "ending", ending)
+    container = ServiceContainer(slow, config)
+    container.start()
+    reply = cause(kind, bus, config, cluster)
+    assert slow.begun.acquire(timeout=20)
+    with entrypoint_waiter(container, kind):
+        container.kill()
+        slow.may_end.set()
+    with pytest.raises(HungWorkerError):
+        container.wait(20)
+    assert "AttributeError" not in caplog.text
+    monkeypatch.setattr(slow, "ending", None)
+    with ServiceContainer(slow, config):
+        assert slow.begun.acquire(timeout=20)
+        assert reply is None or reply.result() == "an answer"
+    with bus.consumer(Queue("dead-slow")) as consumer:
+        assert consumer.receive(0) is None

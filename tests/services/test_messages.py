@@ -5,9 +5,10 @@ import threading
 import pytest
 
 from m3 import Backoff, Retry
-from m3.errors import ConfigError, UndeliverableError
-from m3.messaging import Exchange, Message, Queue
-from m3.services import Publisher, UnserializableValueError, consume, rpc
+from m3.errors import BusError, ConfigError, UndeliverableError
+from m3.messaging import Exchange, Message, Queue, connect
+from m3.messaging.entities import DEATH_QUEUE, DEATH_REASON
+from m3.services import Publisher, UnserializableValueError, consume, rpc, run_services
 from m3.testing import entrypoint_hook
 
 LETTERS = Exchange("letters", type="topic")
@@ -154,3 +155,105 @@ def test_bodies_that_are_not_read(serve, bus, message):
     assert received(bus, Queue("undelivered")).body == message.body
     assert done.wait(20)
     assert runner.containers[0].report().state == "running"
+
+
+PLAIN = Queue("plain")
+
+
+def fail(payload):
+    """Handle a payload as badly as can be."""
+    raise ValueError(payload)
+
+
+def publish_bad(bus, queue):
+    """Publish what fails, and what cannot be read."""
+    bus.publish(Message(body=b'"bad"', headers={"from": "me"}), routing_key=queue.name)
+    bus.publish(Message(body=b"{", message_id="7", expiration=60), routing_key=queue.name)
+
+
+def test_a_queue_without_dead_letters_loses_nothing(serve, bus):
+    """What fails for good is with the dead letters of the service, and says where it was."""
+    runner = serve(consumer_of(PLAIN, fail))
+    publish_bad(bus, PLAIN)
+    dead = sorted((received(bus, Queue("dead-reader")) for _ in range(2)), key=lambda m: m.body)
+    assert [message.body for message in dead] == [b'"bad"', b"{"]
+    for message in dead:
+        assert message.headers[DEATH_QUEUE] == "plain"
+        assert message.headers[DEATH_REASON] == "rejected"
+        assert message.expiration is None
+    assert (dead[0].headers["from"], dead[1].message_id) == ("me", "7")
+    assert runner.containers[0].entrypoint("read").trigger()["dead_letters"] == "dead-reader"
+    runner.stop()
+    with bus.consumer(PLAIN) as consumer:
+        assert consumer.receive(0) is None
+
+
+def test_another_queue_for_dead_letters(serve, bus):
+    """``dead_letters`` of the configuration is for messages, too."""
+    serve(consumer_of(PLAIN, fail), dead_letters="elsewhere")
+    publish_bad(bus, PLAIN)
+    assert received(bus, Queue("elsewhere")).headers[DEATH_QUEUE] == "plain"
+
+
+def test_a_message_stays_until_it_is_a_dead_letter(serve, bus, monkeypatch):
+    """If the bus does not take the dead letter, the message goes back, and comes again."""
+    calls = []
+
+    def handle(payload):
+        calls.append(payload)
+        fail(payload)
+
+    entrypoint = serve(consumer_of(PLAIN, handle)).containers[0].entrypoint("read")
+    publish, problems = entrypoint.bus.publish, [BusError("not now")]
+
+    def publish_later(message, **options):
+        if problems:
+            raise problems.pop()
+        publish(message, **options)
+
+    monkeypatch.setattr(entrypoint.bus, "publish", publish_later)
+    bus.publish(Message(body=b'"bad"'), routing_key="plain")
+    assert received(bus, Queue("dead-reader")).body == b'"bad"'
+    assert calls == ["bad"] * 2
+
+
+@pytest.mark.parametrize(
+    ("queue", "options"),
+    [(PLAIN, {"dead_letters": False}), (Queue("dead-reader"), {})],
+    ids=["not wanted", "dead letters themselves"],
+)
+def test_what_is_discarded_is_told(serve, bus, caplog, monkeypatch, queue, options):
+    """Where there is no place for dead letters, the start and the failure say so."""
+    consumer = serve(consumer_of(queue, fail), **options).containers[0].entrypoint("read").consumer
+    rejected, reject = threading.Semaphore(0), consumer.reject
+
+    def reject_and_tell(delivery):
+        reject(delivery)
+        rejected.release()
+
+    monkeypatch.setattr(consumer, "reject", reject_and_tell)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+    for text in ("service 'reader'", "read", repr(queue.name), "discarded", "dead_letter"):
+        assert text in told[0]
+    publish_bad(bus, queue)
+    for _ in range(2):
+        assert rejected.acquire(timeout=20)
+    lost = f"a message in {queue.name!r} is discarded"
+    assert sum(text.startswith(lost) for text in caplog.messages) == 2
+
+
+@pytest.mark.services
+def test_the_dead_letters_of_rabbitmq_itself(own_rabbitmq, caplog):
+    """A queue with its own arguments for them is left to the broker."""
+    options = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "its-own"}
+    queue = Queue("with-arguments", options=options)
+    with connect(own_rabbitmq) as bus:
+        bus.declare(Queue("its-own"))
+        config = {"AMQP_URI": own_rabbitmq}
+        with run_services(config, consumer_of(queue, fail)) as runner:
+            bus.publish(Message(body=b'"bad"'), routing_key=queue.name)
+            assert received(bus, Queue("its-own")).body == b'"bad"'
+            trigger = runner.containers[0].entrypoint("read").trigger()
+    assert trigger["dead_letters"] is None
+    assert not [text for text in caplog.messages if "discarded" in text]

@@ -91,6 +91,24 @@ def test_a_message_is_tried_until_then(start, bus, arrivals):
     assert arrivals.wait(1) == ["healed"]
 
 
+def test_a_message_that_kills_is_a_dead_letter_of_its_service(start, bus, arrivals):
+    """So it is also if its queue has no dead letters."""
+    queue = Queue("no-dead-letters")
+
+    class Handler(Failing):
+        @consume(queue)
+        def handle(self, payload):
+            arrivals.add(payload)
+
+    bus.declare(queue)
+    bus.publish(message_of("poison", "a payload"), routing_key=queue.name)
+    wear_out(bus, queue, MOST_DELIVERIES)
+    bus.publish(message_of("good", "a payload"), routing_key=queue.name)
+    start(Handler)
+    assert only_message(bus, Queue("dead-failing")).body == b'"poison"'
+    assert arrivals.wait(1) == ["good"]
+
+
 def test_a_message_without_a_place_among_dead_letters_is_tried_for_ever(start, bus, arrivals):
     """Rather than lose a message, it is called with once more."""
     queue = Queue("no-dead-letters")
@@ -103,7 +121,7 @@ def test_a_message_without_a_place_among_dead_letters_is_tried_for_ever(start, b
     bus.declare(queue)
     bus.publish(message_of("kept", "a payload"), routing_key=queue.name)
     wear_out(bus, queue, MOST_DELIVERIES + 1)
-    start(Handler)
+    start(Handler, dead_letters=False)
     assert arrivals.wait(1) == ["kept"]
 
 

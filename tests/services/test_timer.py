@@ -3,7 +3,7 @@
 
 import threading
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -232,7 +232,15 @@ def test_a_service_stops_while_its_timer_waits_or_its_call_lasts(start, clock):
     assert ended == [1]
 
 
-@pytest.mark.parametrize("options", [{}, {"interval": 0}, {"interval": 1, "cron": "* * * * *"}])
+NO_TIMES = [
+    {},
+    {"interval": 0},
+    {"interval": 1, "cron": "* * * * *"},
+    *({"interval": wrong} for wrong in ("x", "5", True, float("nan"), timedelta(seconds=5), [1])),
+]
+
+
+@pytest.mark.parametrize("options", NO_TIMES)
 def test_a_timer_is_told_when(options):
     """An interval or a line of cron, and not both."""
     with pytest.raises(ConfigError, match="timer"):
