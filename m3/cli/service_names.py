@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from m3._messages import closest, did_you_mean
-from m3.errors import ConfigError, UnknownNameError
+from m3.errors import ConfigError, UnknownNameError, abridged
 from m3.registry import import_module, load
 from m3.services.entrypoints import entrypoints_of
 
@@ -24,7 +24,10 @@ def services_named(names: Iterable[str], settings: Mapping[str, Any]) -> Iterato
         ConfigError: none is named, there is no such class or module, or it has no entrypoint.
     """
     listed = settings.get("services", ())
-    chosen = [*names] or ([listed] if isinstance(listed, str) else [*listed])
+    listed = [listed] if isinstance(listed, str) else listed
+    if not isinstance(listed, list | tuple) or not all(isinstance(each, str) for each in listed):
+        raise ConfigError(f"services is {abridged(listed)}; it is a list of MODULE:CLASS")
+    chosen = [*names] or [*listed]
     if not chosen:
         raise ConfigError(
             "no service is named; name MODULE:CLASS, or have a list of them, services, in --config"

@@ -29,6 +29,7 @@ __all__ = ("HttpServer",)
 logger = logging.getLogger("m3.services.http")
 
 ADDRESS = "127.0.0.1:8000"
+LAST_PORT = 65535
 LONGEST_BODY = 16 * 1024 * 1024
 LONGEST_HEAD = 64 * 1024
 REQUEST_TIMEOUT = 30.0
@@ -254,8 +255,8 @@ def _failed(entrypoint: "Http", error: Exception) -> Response:
         return failed()
 
 
-def _address_of(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal():
+def _address_of(text: object) -> tuple[str, int]:
+    host, _, port = str(text).rpartition(":")
+    if not isinstance(text, str) or not port.isdecimal() or int(port) > LAST_PORT:
         raise ConfigError(f"WEB_SERVER_ADDRESS is {text!r}; it is HOST:PORT")
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104  # as ":8000" says

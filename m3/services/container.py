@@ -56,7 +56,10 @@ def bus_of(config: Mapping[str, Any]) -> Bus:
         ConfigError: there is no such bus, or the configuration is one of nameko's.
     """
     refuse_unheard(config)
-    return connect(bus_url(config), **config.get("bus_options", {}))
+    options = config.get("bus_options", {})
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"bus_options is {options!r}; it is a table of arguments of the bus")
+    return connect(bus_url(config), **options)
 
 
 def stop_timeout(config: Mapping[str, Any]) -> float:

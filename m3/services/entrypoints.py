@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from m3.errors import ConfigError, RetryLater
 from m3.services.context import ServiceContext, WorkerContext
+from m3.services.redaction import check_sensitive
 from m3.stages import Frontend
 
 if TYPE_CHECKING:
@@ -99,9 +100,11 @@ class DecoratorDependency(Frontend[Any]):
         Declare *method* as what is called.
 
         Raises:
-            ConfigError: it is a static method, or one of the class.
+            ConfigError: it is a static method, or one of the class, or it has no such argument
+                as is said to be sensitive.
         """
         _refuse_without_self(method)
+        check_sensitive(self.sensitive_arguments, method)
         declared = [*vars(method).get(_ATTRIBUTE, ()), self]
         setattr(method, _ATTRIBUTE, declared)
         return method

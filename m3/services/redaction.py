@@ -3,17 +3,40 @@
 import copy
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from m3._messages import closest, did_you_mean
+from m3.errors import ConfigError
 
 if TYPE_CHECKING:
     from m3.services.context import WorkerContext
 
-__all__ = ("REDACTED", "redacted")
+__all__ = ("REDACTED", "check_sensitive", "redacted")
 
 REDACTED = "********"
 
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
+
+
+def check_sensitive(paths: Sequence[str], method: Callable[..., Any]) -> None:
+    """
+    Check that a method has the arguments that are called sensitive.
+
+    Raises:
+        ConfigError: it has no such argument, so the one that is meant would be shown.
+    """
+    parameters = inspect.signature(method).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return
+    for path in paths:
+        name = next((key for key, _ in STEP.findall(path)), path)
+        if name not in parameters:
+            near = did_you_mean(closest(name, parameters))
+            raise ConfigError(
+                f"{method.__qualname__}: sensitive_arguments={path!r}: there is no argument "
+                f"{name!r}, so nothing would be hidden{near}"
+            )
 
 
 def redacted(call: "WorkerContext") -> tuple[list[Any], dict[str, Any]]:

@@ -133,6 +133,7 @@ class RpcTransport(Transport[Any, Any]):
             "bus_options": bus_options or {},
         }
         self._cluster = ClusterRpcProxy(config, timeout=call_timeout)
+        self.max_workers = 1  # type: ignore[misc]  # of this instance: it has one connection
         self._service = service
         self._method = method
 

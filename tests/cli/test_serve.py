@@ -172,6 +172,22 @@ def test_an_extra_that_is_missing_is_a_mistake(shop, command_name):
 
 
 @pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("services = 3", "services is 3; it is a list of MODULE:CLASS"),
+        ('services = ["shop:Stock"]\nbus_options = 3', "bus_options is 3"),
+        ('services = ["shop:Stock"]\nmax_workers = "x"', "max_workers is 'x'"),
+    ],
+)
+def test_mistakes_in_the_configuration_are_told(shop, line, text):
+    """With the key, and without a traceback."""
+    (shop.folder / "wrong.toml").write_text(line + "\n")
+    done = shop.run("serve", "--config", "wrong.toml")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert text in done.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "text"),
     [
         ((), "no service is named"),

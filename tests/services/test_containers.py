@@ -451,6 +451,15 @@ def test_nothing_is_shown_of_arguments_that_do_not_fit(logged):
     assert "ann" not in text
 
 
+def test_a_misspelt_sensitive_argument_is_refused():
+    """It would hide nothing."""
+    with pytest.raises(ConfigError, match=r"login: .*'pasword'.*did you mean 'password'"):
+
+        @rpc(sensitive_arguments="pasword")
+        def login(self, user, password):
+            raise AssertionError
+
+
 def test_expected_exceptions_are_logged_without_a_traceback(logged):
     """They are the caller's affair; others are errors, with their traceback."""
     _, record = logged("ann", "secret", error=KeyError)
@@ -458,6 +467,12 @@ def test_expected_exceptions_are_logged_without_a_traceback(logged):
     _, record = logged("ann", "secret")
     assert record.levelname == "ERROR"
     assert record.exc_info[0] is ValueError
+
+
+def test_options_of_the_bus_are_a_table():
+    """Anything else is refused by name."""
+    with pytest.raises(ConfigError, match="bus_options is 3"):
+        ServiceContainer(Echo, {"bus_options": 3})
 
 
 NO_NUMBERS = [0, -1, "x", None, True, float("nan"), "", [1]]

@@ -414,9 +414,10 @@ def test_an_address_in_use_keeps_the_service_from_starting(start):
     assert isinstance(caught.value.error, OSError)
 
 
-def test_an_address_is_a_host_and_a_port():
+@pytest.mark.parametrize("address", ["here", 3, "127.0.0.1:99999", None])
+def test_an_address_is_a_host_and_a_port(address):
     """Anything else is refused."""
-    config = {"AMQP_URI": "memory://http", "WEB_SERVER_ADDRESS": "here"}
+    config = {"AMQP_URI": "memory://http", "WEB_SERVER_ADDRESS": address}
     with pytest.raises(SetupError) as caught:
         ServiceContainer(Shop, config).start()
     assert isinstance(caught.value.__cause__, ConfigError)

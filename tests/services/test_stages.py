@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from m3 import Pipeline
+from m3.errors import PlanError
 from m3.messaging import Message, connect
 from m3.services import RpcTimeout, ServiceContainer, event_dispatcher, event_handler, rpc
 from m3.services.events import EventHandler
@@ -66,6 +67,14 @@ def test_calls_of_several_workers_are_made_at_once(serve, bus_url):
     pipeline.transport("rpc", url=bus_url, service="pairs", method="meet", workers=2)
     pipeline.backend(sink).run()
     assert sorted(sink.items) == [1, 2]
+
+
+def test_an_instance_that_calls_has_one_worker(bus_url):
+    """It has one connection, which the first of several workers would close."""
+    calling = RpcTransport(url=bus_url, service="prices", method="double")
+    pipeline = Pipeline([1]).transport(calling, workers=2).backend(print)
+    with pytest.raises(PlanError, match="can have 1 worker, not 2"):
+        pipeline.run()
 
 
 def test_a_call_has_a_deadline(serve, bus_url):
