@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from m3.errors import AbandonedError, BusError, abridged
 from m3.messaging import Bus, Consumer, Delivery, Exchange, Message, Queue
 from m3.messaging.bus import PATIENCE
+from m3.services.context_data import context_of
 from m3.services.errors import IncorrectSignature, MethodNotFound
 from m3.services.queues import REQUEUE
-from m3.services.wire import METHOD, arguments_of, context_of, error_message, seconds_of
+from m3.services.wire import METHOD, arguments_of, error_message, seconds_of
 
 __all__ = ("Call", "Methods", "queue_of_calls", "refuse", "rpc_exchange", "send_answer")
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from m3._shown import one_line
 from m3.errors import ConfigError, abridged
+from m3.services.context_data import CALL_IDS
 from m3.services.redaction import redacted
-from m3.services.wire import CALL_IDS
 
 if TYPE_CHECKING:
     from m3.services.clock import Clock

@@ -8,9 +8,10 @@ from m3.errors import BusError, BusTimeoutError, ConfigError, UndeliverableError
 from m3.messaging import Bus, Exchange, Message, Queue
 from m3.policies import Retry
 from m3.services.context import WorkerContext
+from m3.services.context_data import headers_of
 from m3.services.dependencies import AttributeDependency
 from m3.services.queues import QueueEntrypoint, has_dead_letters
-from m3.services.wire import headers_of, message_of
+from m3.services.wire import message_of
 
 __all__ = ("Consume", "Publisher", "consume")
 

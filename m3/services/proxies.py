@@ -9,10 +9,11 @@ from m3.errors import BusError, BusTimeoutError, UndeliverableError
 from m3.messaging import Bus
 from m3.services.calls import rpc_exchange
 from m3.services.context import ServiceContext, WorkerContext, seconds_in
+from m3.services.context_data import headers_of
 from m3.services.dependencies import AttributeDependency
 from m3.services.errors import RpcTimeout, UnknownService
 from m3.services.replies import Replies, RpcReply
-from m3.services.wire import METHOD, TIMEOUT, headers_of, message_of
+from m3.services.wire import METHOD, TIMEOUT, message_of
 
 __all__ = ("Caller", "MethodProxy", "RpcProxy", "Sender", "Service", "ServiceProxy")
 

@@ -19,9 +19,10 @@ from m3.messaging.entities import DEATH_QUEUE, DEATH_REASON
 from m3.messaging.poison import poison_in
 from m3.policies import Backoff, Retry
 from m3.services.context import WorkerContext
+from m3.services.context_data import context_of
 from m3.services.entrypoints import DecoratorDependency
 from m3.services.errors import MalformedRequest, ServiceError
-from m3.services.wire import context_of, payload_of
+from m3.services.wire import payload_of
 from m3.stages import Failure, Frontend, Item
 
 __all__ = (

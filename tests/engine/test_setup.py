@@ -153,6 +153,9 @@ def test_a_constructor_that_raises_is_a_failing_setup():
         def __init__(self):
             raise ZeroDivisionError
 
+        def process(self, data):
+            raise AssertionError
+
     with pytest.raises(SetupError) as caught:
         Pipeline([1]).backend(Bad).run()
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
@@ -180,6 +183,9 @@ def test_workers_of_one_stage_that_all_fail_are_all_told():
     class Bad(Backend):
         def setup(self):
             raise OSError
+
+        def process(self, data):
+            raise AssertionError
 
     with pytest.raises(PipelineError) as caught:
         Pipeline([1]).backend(Bad, workers=8).run()

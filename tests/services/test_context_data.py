@@ -18,7 +18,7 @@ from m3.services import (
     event_handler,
     rpc,
 )
-from m3.services.wire import context_of, headers_of
+from m3.services.context_data import context_of, headers_of
 
 
 class Colour(enum.IntEnum):

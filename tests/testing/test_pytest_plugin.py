@@ -228,6 +228,9 @@ def test_a_test_that_expects_the_failure_passes(run, make):
             def setup(self):
                 raise OSError("no wire")
 
+            def produce(self):
+                raise AssertionError
+
         class Broken:
             @Unable.decorator
             def handle(self): ...
