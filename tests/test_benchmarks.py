@@ -15,6 +15,8 @@ from benchmarks.results import Result, over, per_hop, times  # noqa: E402
 from benchmarks.rounds import Laboratory, MeasurementError  # noqa: E402
 from benchmarks.rows import ROWS  # noqa: E402
 
+pytestmark = pytest.mark.once
+
 OPTIONAL = {
     "bytewax_flow",
     "culsans",

@@ -4,6 +4,8 @@ import json
 import os
 import sys
 
+import pytest
+
 from m3.connectors.count import CountBackend
 from m3.connectors.file import FileBackend, FileFrontend
 from m3.connectors.jsonl import JsonlBackend, JsonlFrontend
@@ -11,6 +13,8 @@ from m3.connectors.null import NullBackend
 from m3.connectors.stdin import StdinFrontend
 from m3.connectors.stdout import StdoutBackend
 from m3.testing import BackendBattery, FrontendBattery, MemorySink, MemorySource
+
+pytestmark = pytest.mark.once
 
 LINES = [b"first", b"", b"\xff\0", "fünf".encode(), b"5\r", b"x" * 3000, b"7", b"8", b"9", b"last"]
 DOCUMENTS = [1, None, "two", [], {"a": [True]}, 6.5, -7, "acht", {"n": 9}, 10]

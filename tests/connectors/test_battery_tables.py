@@ -9,6 +9,8 @@ from databases import Database, SqliteDatabase, drop_all
 from m3.connectors.csv import CsvBackend, CsvFrontend
 from m3.testing import BackendBattery, FrontendBattery
 
+pytestmark = pytest.mark.once
+
 ROWS = [{"id": number, "name": f"row {number}"} for number in range(1, 11)]
 
 

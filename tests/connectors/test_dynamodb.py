@@ -9,6 +9,8 @@ from m3 import BatchError
 from m3.connectors.dynamodb import DynamodbBackend
 from m3.testing import BackendBattery
 
+pytestmark = pytest.mark.once
+
 ROWS = [{"id": f"{number:02}", "number": number} for number in range(10)]
 
 

@@ -9,6 +9,8 @@ from m3 import BatchError
 from m3.connectors.kinesis import KinesisBackend
 from m3.testing import BackendBattery
 
+pytestmark = pytest.mark.once
+
 
 def new_stream(client):
     """Make a stream with one shard; return its name."""

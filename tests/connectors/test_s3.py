@@ -20,6 +20,8 @@ from m3.errors import CleanupError, InputChangedError, PlanError, RecordTooLongE
 from m3.policies import Backoff
 from m3.testing import BackendBattery, FrontendBattery
 
+pytestmark = pytest.mark.once
+
 
 def new_bucket(client):
     """Make a bucket of a name of its own; return that."""

@@ -11,6 +11,8 @@ from m3.connectors.sns import SnsBackend
 from m3.errors import ConfigError
 from m3.testing import BackendBattery
 
+pytestmark = pytest.mark.once
+
 
 def new_topic(aws):
     """Make a topic, and a queue that gets what is published there; return their addresses."""

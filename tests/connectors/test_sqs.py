@@ -15,6 +15,8 @@ from m3.connectors.sqs import SqsBackend, SqsFrontend
 from m3.errors import PlanError
 from m3.testing import BackendBattery, FrontendBattery
 
+pytestmark = pytest.mark.once
+
 WORDS = [f"word {number}" for number in range(10)]
 
 

@@ -21,7 +21,7 @@ GUARD = 3
 MORE = 1 + DEATHS_ALONE
 """So many deaths more it takes to find an item: with a group of them, then with it alone."""
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.once]
 
 CREEPING = 20
 """So many runs may die and have moved the mark on, until it is right before the item."""

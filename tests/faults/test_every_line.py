@@ -11,6 +11,8 @@ from struck import COUNT, FAILING, NAMES, Bolt, Target, failing_pipelines, pipel
 import m3
 from m3.engine import event_loop
 
+pytestmark = pytest.mark.once
+
 ROOT = f"{Path(m3.__file__).parent}/"
 
 

@@ -15,6 +15,8 @@ from m3.engine.letters import open_dead_letters
 from m3.engine.state import StateStore
 from m3.errors import StageError, StateError
 
+pytestmark = pytest.mark.once
+
 COUNT = 5_000
 FAILED, MISTAKE, INCOMPLETE = 1, 2, 3
 
