@@ -7,7 +7,7 @@ from m3.components.annotations import Unresolved, Want, wants
 from m3.components.component import Component
 from m3.errors import ComponentStateError, ResourceError, describe
 
-__all__ = ("ABSENT", "Resources", "is_component_class")
+__all__ = ("ABSENT", "Resources", "is_below", "is_component_class")
 
 ABSENT: Final = object()
 """No resource is meant by an annotation, or an optional one is not there."""
@@ -137,7 +137,7 @@ class Resources:
         for below in self._for_bases:
             replacement = self._patches[below]
             kind = replacement if isinstance(replacement, type) else type(replacement)
-            if _is_below(kind, asked_for):
+            if is_below(kind, asked_for):
                 yield self._instance_once(replacement)
 
     def _is_unnamed(self, resource: Any) -> bool:
@@ -204,7 +204,8 @@ def _is_one(resource: Any, asked_for: Any) -> bool:
         return True
 
 
-def _is_below(kind: type, asked_for: type) -> bool:
+def is_below(kind: type, asked_for: type) -> bool:
+    """Return whether a class is another one or below it, as far as that can be found out."""
     try:
         return issubclass(kind, asked_for)
     except TypeError:  # of a protocol that has more than methods

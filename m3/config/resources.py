@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from m3.components.graph import reachable
 from m3.config.origins import hint
 from m3.config.own_options import own_values
 from m3.config.schema import ResourceConfig
-from m3.engine.resources import components_of, user_of
+from m3.engine.resources import all_users, components_of, user_of
 from m3.errors import ConfigError
 from m3.errors import describe as describe_error
 from m3.registry import load
@@ -22,8 +21,7 @@ def classes_by_name(targets: Iterable[object]) -> dict[str, set[type]]:
     Those of the *targets*, which are stages, and of all that these need in turn.
     """
     found: dict[str, set[type]] = {}
-    users = reachable(map(user_of, targets), lambda cls: [kind for _, kind in components_of(cls)])
-    for cls in users:
+    for cls in all_users(map(user_of, targets)):
         for name, kind in components_of(cls):
             found.setdefault(name, set()).add(kind)
     return found

@@ -357,13 +357,6 @@ class Returns:
             with self._lock:
                 self._failed.setdefault(number, []).append(letter_of(0, row))
 
-    def belong_to(self, state: str) -> None:
-        """Do nothing: letters that fail again are whose they were."""
-
-    def states(self) -> set[str]:
-        """Return none: nobody asks a redrive whose letters it has."""
-        return set()
-
     def commit(self) -> None:
         """Do nothing: what failed is written when everything made from its letter has ended."""
 

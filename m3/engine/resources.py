@@ -1,11 +1,12 @@
 """What the stages are given: set up before any of them, shut down after all have ended."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from m3.components.annotations import Unresolved, wants
+from m3.components.graph import reachable
 from m3.components.resources import is_component_class
 from m3.engine.functions import asker_of, is_function, kept_from, with_needs
 from m3.engine.plan import Plan, StageSpec
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = (
     "Checked",
     "Resources",
+    "all_users",
     "components_of",
     "conductor_of",
     "conductor_with",
@@ -230,6 +232,11 @@ def components_of(cls: type) -> Iterator[tuple[str, type]]:
     """Iterate over the components that a class asks for: the attribute, and its class."""
     for want in wants(cls).values():
         yield from ((want.attribute, kind) for kind in want.types if is_component_class(kind))
+
+
+def all_users(users: Iterable[type]) -> Iterable[type]:
+    """Return *users*, and the components that they ask for, and those that these ask for."""
+    return reachable(users, lambda cls: [kind for _, kind in components_of(cls)])
 
 
 def errors_of(act: Callable[[], object]) -> list[M3Error]:

@@ -10,11 +10,11 @@ from itertools import chain
 
 from m3._messages import closest, did_you_mean
 from m3.components.annotations import wants
-from m3.components.graph import reachable
+from m3.components.resources import is_below
 from m3.engine.chains import mistakes_in_chains, workers
 from m3.engine.delivery import LEVELS, levels
 from m3.engine.plan import Plan, StageSpec
-from m3.engine.resources import components_of, user_of
+from m3.engine.resources import all_users, user_of
 from m3.engine.shape import BATCH_METHOD, METHODS, Shape, is_stage_class, shape_of
 from m3.errors import ConfigError, PlanError, abridged
 from m3.policies import Batch, Retry, Verdict
@@ -83,7 +83,7 @@ def _of_resources(plan: Plan) -> Iterator[str]:
         fitting = [
             other
             for other, kinds in asked.items()
-            if other not in given and any(_is_below(cls, kind) for kind in kinds)
+            if other not in given and any(is_below(cls, kind) for kind in kinds)
         ]
         if name not in asked and (near := closest(name, fitting)):
             yield (
@@ -103,18 +103,11 @@ def _asked_for(plan: Plan) -> dict[str, set[type]]:
     starts = [user_of(spec.target) for spec in plan]
     starts += [cls for _, cls in _classes_given(plan)]
     found: dict[str, set[type]] = {}
-    for cls in reachable(starts, lambda cls: [kind for _, kind in components_of(cls)]):
+    for cls in all_users(starts):
         for want in wants(cls).values():
             kinds = found.setdefault(want.attribute, set())
             kinds.update(kind for kind in want.types if isinstance(kind, type))
     return found
-
-
-def _is_below(cls: type, kind: type) -> bool:
-    try:
-        return issubclass(cls, kind)
-    except TypeError:  # protocols may have no answer
-        return False
 
 
 def _of_crash_guard(plan: Plan) -> Iterator[str]:

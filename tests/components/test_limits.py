@@ -129,6 +129,12 @@ def test_a_late_coroutine_is_shut_down_too(journal, monkeypatch):
     assert journal.entries == ["+s", "-s"]
 
 
+def check_twice(conductor):
+    """Ask a component twice that does not answer; it is asked once."""
+    assert "took longer" in str(conductor.health(SOON)["Checked"])
+    assert "has not ended yet" in str(conductor.health(SOON)["Checked"])
+
+
 def test_a_hanging_check_does_not_keep_a_component_from_its_shutdown(journal, gate):
     """And no second check is begun beside it."""
 
@@ -140,8 +146,7 @@ def test_a_hanging_check_does_not_keep_a_component_from_its_shutdown(journal, ga
     conductor = Conductor()
     conductor.add(Checked)
     with conductor:
-        assert "took longer" in str(conductor.health(SOON)["Checked"])
-        assert "has not ended yet" in str(conductor.health(SOON)["Checked"])
+        check_twice(conductor)
     gate.set()
     assert journal.entries == ["+c", "?", "-c"]
 
@@ -167,8 +172,7 @@ def test_a_check_that_ignores_being_cancelled(journal, gate, monkeypatch, is_dec
     conductor = Conductor()
     conductor.add(Checked)
     with conductor:
-        assert "took longer" in str(conductor.health(SOON)["Checked"])
-        assert "has not ended yet" in str(conductor.health(SOON)["Checked"])
+        check_twice(conductor)
         gate.set()
     assert journal.entries == ["+c", "?", "-c"]
 

@@ -55,6 +55,17 @@ class Failing:
     name = "failing"
 
 
+def handler_of(queue, arrivals):
+    """Return a service that is called with the messages of a queue."""
+
+    class Handler(Failing):
+        @consume(queue)
+        def handle(self, payload):
+            arrivals.add(payload)
+
+    return Handler
+
+
 def test_an_event_that_ends_its_service_is_a_dead_letter(start, config, bus, arrivals):
     """It is tried as often as RabbitMQ tries it, then put aside, and the next one is handled."""
 
@@ -78,33 +89,21 @@ def test_an_event_that_ends_its_service_is_a_dead_letter(start, config, bus, arr
 def test_a_message_is_tried_until_then(start, bus, arrivals):
     """One fewer, and it is called with like any other."""
     queue = Queue("last-chance", dead_letter="dead-last-chance")
-
-    class Handler(Failing):
-        @consume(queue)
-        def handle(self, payload):
-            arrivals.add(payload)
-
     bus.declare(queue)
     bus.publish(message_of("healed", "a payload"), routing_key=queue.name)
     wear_out(bus, queue, MOST_DELIVERIES - 1)
-    start(Handler)
+    start(handler_of(queue, arrivals))
     assert arrivals.wait(1) == ["healed"]
 
 
 def test_a_message_that_kills_is_a_dead_letter_of_its_service(start, bus, arrivals):
     """So it is also if its queue has no dead letters."""
     queue = Queue("no-dead-letters")
-
-    class Handler(Failing):
-        @consume(queue)
-        def handle(self, payload):
-            arrivals.add(payload)
-
     bus.declare(queue)
     bus.publish(message_of("poison", "a payload"), routing_key=queue.name)
     wear_out(bus, queue, MOST_DELIVERIES)
     bus.publish(message_of("good", "a payload"), routing_key=queue.name)
-    start(Handler)
+    start(handler_of(queue, arrivals))
     assert only_message(bus, Queue("dead-failing")).body == b'"poison"'
     assert arrivals.wait(1) == ["good"]
 
@@ -112,16 +111,10 @@ def test_a_message_that_kills_is_a_dead_letter_of_its_service(start, bus, arriva
 def test_a_message_without_a_place_among_dead_letters_is_tried_for_ever(start, bus, arrivals):
     """Rather than lose a message, it is called with once more."""
     queue = Queue("no-dead-letters")
-
-    class Handler(Failing):
-        @consume(queue)
-        def handle(self, payload):
-            arrivals.add(payload)
-
     bus.declare(queue)
     bus.publish(message_of("kept", "a payload"), routing_key=queue.name)
     wear_out(bus, queue, MOST_DELIVERIES + 1)
-    start(Handler, dead_letters=False)
+    start(handler_of(queue, arrivals), dead_letters=False)
     assert arrivals.wait(1) == ["kept"]
 
 
