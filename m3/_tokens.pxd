@@ -55,6 +55,7 @@ cdef class Ledger:
     cdef readonly BoundedQueue answers
     cdef readonly object last
     cdef readonly object low_mark
+    cdef readonly Tally below
     cdef public object hurry
     cdef m3_mutex mutex
     cdef PyObject* open

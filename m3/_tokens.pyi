@@ -40,6 +40,7 @@ class Ledger:
     answers: BoundedQueue[tuple[Any, int, BaseException | None]]
     last: Any
     low_mark: Any
+    below: Tally | None
     hurry: Callable[[], object] | None
     needs_positions: bool
     def __init__(

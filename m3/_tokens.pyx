@@ -178,6 +178,7 @@ cdef class Ledger:
     Attributes:
         last: the position of the last item that was let through.
         low_mark: the position of the last item that is done with all before it.
+        below: what became of the items up to the mark; None if none is kept.
         hurry: called now and then when half of *most* is reached; it may be None.
     """
 
@@ -199,6 +200,7 @@ cdef class Ledger:
             self.done = <PyObject**> calloc(most, sizeof(PyObject*))
             if self.done == NULL:
                 raise MemoryError(f"no memory for the marks of {most} items")
+            self.below = Tally()
 
     def __dealloc__(self):
         cdef size_t index
@@ -339,11 +341,15 @@ cdef class Ledger:
     def advance(self):
         """Move the mark over all that is done; return over how many items.  For one thread."""
         cdef size_t first = self.low
-        cdef m3_size* place = <m3_size*> &self.done[self.low % self.most]
+        cdef m3_size* place
         cdef Token token
+        if self.done == NULL:
+            return 0
+        place = <m3_size*> &self.done[self.low % self.most]
         while m3_load(place):
             token = m3_own(<PyObject*> m3_load(place))
             self.low_mark = token.position
+            self.below.count(token.outcome)
             if token.is_owed:
                 self.passed.append((token.position, token.outcome, token.error))
             m3_store(place, 0)

@@ -8,7 +8,7 @@ from m3._tokens import Tally
 if TYPE_CHECKING:
     from m3.engine.workers import Worker
 
-__all__ = ("OUTCOMES", "Books")
+__all__ = ("OUTCOMES", "Books", "outcomes_of")
 
 OUTCOMES = ("delivered", "dropped", "dead_lettered", "failed", "abandoned")
 
@@ -37,12 +37,12 @@ class Books:
         """Return how many items were produced, and what became of them so far."""
         every = list(self._tallies())
         # In this order, so that no item is seen at its end and not at its beginning.
-        ended = _outcomes(every)
+        ended = outcomes_of(every)
         return {"produced": sum(tally.produced for tally in every), **ended}
 
     def ended(self) -> dict[str, int]:
         """Return what became of the items that have ended so far, without those under way."""
-        return _outcomes(list(self._tallies()))
+        return outcomes_of(list(self._tallies()))
 
     def in_flight(self) -> int:
         """Return how many items have neither ended nor are held; exact while the gate is closed."""
@@ -54,5 +54,6 @@ class Books:
             yield from worker.work.tallies
 
 
-def _outcomes(tallies: Sequence[Tally]) -> dict[str, int]:
+def outcomes_of(tallies: Sequence[Tally]) -> dict[str, int]:
+    """Return how many items ended in which way, by all of *tallies*."""
     return {name: sum(getattr(tally, name) for tally in tallies) for name in OUTCOMES}

@@ -19,12 +19,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from m3._parking import Bell, Gate, Switch
-from m3._tokens import Ledger
 from m3.engine.amendments import Amendments, store_of
-from m3.engine.answers import MOST_UNANSWERED
 from m3.engine.books import Books
 from m3.engine.delivery import (
     LEVELS,
@@ -38,6 +36,7 @@ from m3.engine.delivery import (
     resumes,
 )
 from m3.engine.errands import Errand
+from m3.engine.ledgers import Ledgers, Member, Reached
 from m3.engine.plan import Plan
 from m3.engine.runtime import Runtime
 from m3.engine.state import LETTERS, Checkpoint, StateStore, ends_of
@@ -85,14 +84,6 @@ class Run(Protocol):
         """Return whether the run ends before the end of its input."""
 
 
-class Member(NamedTuple):
-    """A stage's instance in one worker."""
-
-    key: str
-    worker: Worker
-    instance: Any
-
-
 class Checkpoints:
     """
     Makes checkpoints while a run lasts, in a thread of its own.
@@ -115,6 +106,7 @@ class Checkpoints:
         self._base = Checkpoint()
         self._last = Checkpoint()
         self._bell = Bell()
+        self._ledgers = Ledgers(run.books, hurry=self._bell.ring, aborting=run.aborting)
         self._lock = threading.RLock()
         self._turn = threading.Condition(self._lock)
         self._begun = self._completed = 0
@@ -156,9 +148,10 @@ class Checkpoints:
             self._go_back()
         elif plan.crash_guard is not None:
             raise PlanError(f"crash_guard: no checkpoints are kept, since {lowest(found).reason}")
-        self._make_ledgers()
+        gate = self._gate if self._is_aligned else None
+        self._ledgers.open(self._frontends, gate=gate, is_kept=self._store is not None)
         if self._store is not None:
-            self._write(self._sources(), self._commit_all())
+            self._write(self._ledgers.reached(self._last.sources), self._commit_all())
         for worker in self._workers:
             worker.opening.release()
 
@@ -210,20 +203,6 @@ class Checkpoints:
             text = self._ask(each, partial(each.instance.committed, f"{store.key}/{each.key}"))
             committed.append(Checkpoint() if text is None else Checkpoint.from_text(text))
         return store.latest(committed)
-
-    def _make_ledgers(self) -> None:
-        for _, worker, frontend in self._frontends:
-            is_resumable = self._store is not None and resumes(frontend)
-            ledger = Ledger(
-                MOST_UNANSWERED,
-                answering=is_told(frontend),
-                marking=is_resumable and not self._is_aligned,
-                needs_positions=is_resumable,
-                gate=self._gate if self._is_aligned else None,
-                aborting=self._run.aborting,
-            )
-            ledger.hurry = self._bell.ring
-            worker.work.ledger = ledger
 
     # -- what others ask of it
 
@@ -321,11 +300,7 @@ class Checkpoints:
     def _interval(self) -> float:
         """Return after how long another round is due."""
         interval = self._run.plan.checkpoint_interval
-        return min(CROWDED_PAUSE, interval) if self._is_crowded() else interval
-
-    def _is_crowded(self) -> bool:
-        ledgers = [worker.work.ledger for worker in self._workers]
-        return any(ledger is not None and ledger.is_crowded for ledger in ledgers)
+        return min(CROWDED_PAUSE, interval) if self._ledgers.are_crowded() else interval
 
     def _may_make_last(self) -> bool:
         """Tell whether what the backends hold now may be kept."""
@@ -354,9 +329,7 @@ class Checkpoints:
     def _answer_rest(self) -> None:
         """Have the frontends told about what is done and beyond the last checkpoint."""
         with self._lock:
-            for worker in self._workers:
-                if worker.work.ledger is not None:
-                    worker.work.ledger.answer_rest()
+            self._ledgers.answer_rest()
 
     def _round(self, *, is_last: bool = False) -> None:
         """Make one round, unless it is put off; what fails fails the run."""
@@ -382,15 +355,16 @@ class Checkpoints:
                 with suppress(AbandonedError):  # no reason to keep less of what is done
                     self._is_quiet()
             settled = sum(self._run.books.ended().values())
-            if settled == self._settled and not is_last:
+            has_moved = self._ledgers.advance()
+            if settled == self._settled and not has_moved and not is_last:
                 return True
             if self._is_aligned and not self._is_quiet():
                 return False
-            sources = self._sources()
+            reached = self._ledgers.reached(self._last.sources)
             marks = self._commit_all()
             if self._store is not None:
                 finished = is_last and not self._run.has_stopped_early()
-                self._write(sources, marks, finished=finished)
+                self._write(reached, marks, finished=finished)
         finally:
             self._gate.open()
         self._settled = settled
@@ -426,24 +400,6 @@ class Checkpoints:
             if worker.work.holds_batches():
                 worker.errands.post(worker.work.hand_over_batches)
 
-    def _sources(self) -> dict[str, Any]:
-        """Return the positions of the frontends, as each wants it for its resume."""
-        found = {}
-        for key, worker, frontend in self._frontends:
-            ledger = worker.work.ledger
-            if ledger is None or self._store is None or not resumes(frontend):
-                continue
-            if not self._is_aligned:
-                ledger.advance()
-            position = ledger.last if self._is_aligned else ledger.low_mark
-            if position is None:
-                found[key] = self._last.sources.get(key)
-            elif callable(getattr(frontend, "checkpoint", None)):
-                found[key] = frontend.checkpoint(position)
-            else:
-                found[key] = position
-        return found
-
     def _commit_all(self) -> dict[str, Any]:
         """Have all backends commit but the transactional ones; return their marks."""
         posted = [(each.key, self._post(each, each.instance.commit)) for each in self._committing]
@@ -468,11 +424,9 @@ class Checkpoints:
             errand.give_up()
         return errand
 
-    def _write(
-        self, sources: dict[str, Any], marks: dict[str, Any], *, finished: bool = False
-    ) -> None:
+    def _write(self, reached: Reached, marks: dict[str, Any], *, finished: bool = False) -> None:
         assert self._store is not None
-        ended = self._run.books.ended()
+        sources, ended = reached
         over_all = {name: it + self._base.counts.get(name, 0) for name, it in ended.items()}
         checkpoint = Checkpoint(
             number=self._last.number + 1,
@@ -489,9 +443,7 @@ class Checkpoints:
         (self._guard or self._store).write(checkpoint)
         self._last = checkpoint
         self._delivered = ended["delivered"]
-        for _, worker, _ in self._frontends:
-            if worker.work.ledger is not None:
-                worker.work.ledger.release()
+        self._ledgers.release()
 
 
 def _failure_of(error: BaseException) -> StageError:

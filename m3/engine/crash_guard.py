@@ -25,7 +25,7 @@ from m3.engine.state import Checkpoint, StateStore, StateView
 from m3.errors import CrashError, StateError, abridged
 
 if TYPE_CHECKING:
-    from m3.engine.checkpoints import Member
+    from m3.engine.ledgers import Member
 
 __all__ = ("CrashGuard", "crashes_in")
 

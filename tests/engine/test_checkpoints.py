@@ -189,12 +189,12 @@ def test_the_counts_of_a_state_add_up_after_a_kill(tmp_path):
 
 @pytest.mark.parametrize("kind", [Lines, Table, Appended])
 def test_the_counts_of_every_checkpoint_add_up(kind, tmp_path, monkeypatch):
-    """What waits at the gate of the frontends, or is under way, is not in a checkpoint's counts."""
+    """A checkpoint counts what is up to its position, and nothing that will come again."""
     written, enough = [], threading.Event()
     write = StateStore.write
 
     def keep(store, checkpoint, *more):
-        written.append(checkpoint.counts)
+        written.append(checkpoint)
         write(store, checkpoint, *more)
         if len(written) == 4:
             enough.set()
@@ -203,8 +203,10 @@ def test_the_counts_of_every_checkpoint_add_up(kind, tmp_path, monkeypatch):
     engine = pipeline(Numbers(10**9), kind(tmp_path / "out"), tmp_path).start()
     assert enough.wait(60)
     engine.stop(SOON)
-    for counts in written:
-        assert counts["produced"] == sum(counts.values()) - counts["produced"]
+    for checkpoint in written:
+        position = checkpoint.sources["Numbers/0"]
+        assert checkpoint.counts["delivered"] == (0 if position is None else position + 1)
+        assert checkpoint.counts["produced"] == checkpoint.counts["delivered"]
 
 
 @pytest.mark.parametrize("workers", [1, 4])

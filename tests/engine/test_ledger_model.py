@@ -53,7 +53,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.step = Flights(self.tally)
         self.produced = 0
         self.open, self.ended = [], Counter()
-        self.done, self.low = {}, 0
+        self.done, self.low, self.below = {}, 0, Counter()
         self.told, self.is_over = [], False
 
     @precondition(lambda self: self.produced - self.low < 60 and len(self.told) < 60)
@@ -107,8 +107,12 @@ class LedgerMachine(RuleBasedStateMachine):
         first = self.low
         while self.low in self.done:
             self.told.append(self.done[self.low])
+            self.below[OUTCOMES[self.done[self.low][1]]] += 1
             self.low += 1
         assert self.ledger.advance() == self.low - first
+        assert {name: getattr(self.ledger.below, name) for name in OUTCOMES.values()} == {
+            name: self.below[name] for name in OUTCOMES.values()
+        }
         assert self.ledger.low_mark == (self.low - 1 if self.low else None)
         self.ledger.release()
 

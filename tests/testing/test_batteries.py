@@ -138,10 +138,12 @@ class LeavesAFileOpen(Lines):
 
 
 class LeavesAThread(Lines):
-    over = threading.Event()
+    left: ClassVar[list] = []
 
     def produce(self):
-        threading.Thread(target=self.over.wait, daemon=True).start()
+        over = threading.Event()
+        threading.Thread(target=over.wait, daemon=True).start()
+        self.left.append(over)
         yield from super().produce()
 
 
@@ -522,6 +524,23 @@ WRONG = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def tidied():
+    """End and close what the wrong connectors of a test have left."""
+    before = set(threading.enumerate())
+    yield
+    for events in (LeavesAThread.left, Waits.all):
+        while events:
+            events.pop().set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)
+    while LeavesAFileOpen.left:
+        os.close(LeavesAFileOpen.left.pop())
+    while LeavesTheFileOpen.left:
+        LeavesTheFileOpen.left.pop().close()
+    gc.collect()
+
+
 def named(value):
     return value.removeprefix("test_") if isinstance(value, str) else value.__name__
 
@@ -551,15 +570,3 @@ def test_what_does_not_apply_is_skipped():
     ):
         with pytest.raises(SkipTest, match=reason):
             run(battery, battery.subject, f"test_{name}")
-
-
-def teardown_module():
-    for event in (LeavesAThread.over, *Waits.all):
-        event.set()
-    for thread in set(threading.enumerate()) - {threading.main_thread()}:
-        thread.join(20)
-    for descriptor in LeavesAFileOpen.left:
-        os.close(descriptor)
-    for file in LeavesTheFileOpen.left:
-        file.close()
-    gc.collect()
