@@ -22,6 +22,8 @@ import m3.errors
 import m3.services
 from m3.registry import BUILTIN
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "m3").rglob("*.py"))
 COMPILED = sorted((ROOT / "m3").glob("*.pyx"))

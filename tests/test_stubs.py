@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(__file__).parent.parent / "m3"
 STUBS = sorted(path.stem for path in PACKAGE.glob("*.pyi"))
 

@@ -17,6 +17,8 @@ from m3.config.schema import ENGINE_OPTIONS, PipelineConfig
 from m3.config.sources import SET_VARIABLE, VARIABLES
 from m3.errors import StateError
 
+pytestmark = pytest.mark.once
+
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 
 

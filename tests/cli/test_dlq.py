@@ -13,6 +13,8 @@ from m3.engine.dead_letter import DeadLetter
 from m3.engine.letters import open_dead_letters, read_dead_letters
 from m3.errors import StageError
 
+pytestmark = pytest.mark.once
+
 FILE = """
     [[frontend]]
     use = "stdin"

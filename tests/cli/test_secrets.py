@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 CANARY = "canary-5f3a/9q"
 URL = f"postgresql://me:{CANARY.replace('/', '')}@db.example/x"
 

@@ -14,6 +14,8 @@ from click.testing import CliRunner
 
 from m3.cli.commands import commands
 
+pytestmark = pytest.mark.once
+
 SERVICES = """
 import threading
 from m3.services import UserId, event_handler, rpc

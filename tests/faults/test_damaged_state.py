@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 COUNT = 3000
 REFUSED = 2
 FILES = ("state.db", "state.db-wal", "lock")

@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 COUNT = 600
 FAILED, MISTAKE = 1, 2
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 import pytest
 from outcomes import residual
 
+pytestmark = pytest.mark.once
+
 INCOMPLETE, FAILED = 3, 1
 MIB = 2**20
 GIB = 2**30

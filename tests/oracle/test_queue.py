@@ -12,6 +12,8 @@ from aws_stages import REGION
 from issued import answers, text
 from killing import Run
 
+pytestmark = pytest.mark.once
+
 BUCKET, QUEUE, RECORDS, MESSAGES = "oracle", "oracle", "records", "messages"
 PER_OBJECT = 100
 VISIBILITY = 3

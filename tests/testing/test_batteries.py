@@ -18,6 +18,8 @@ from sturdy import Table, rows_of
 from m3 import Backend, BatchError, Frontend, Item, StateError
 from m3.testing import BackendBattery, FrontendBattery, MemorySource
 
+pytestmark = pytest.mark.once
+
 # -- a right frontend and wrong ones ----------------------------------------
 
 

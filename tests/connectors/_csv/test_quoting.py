@@ -15,6 +15,8 @@ from m3.connectors._csv.dialect import Dialect
 from m3.connectors._csv.quoting import Quoting, Spoilt
 from m3.errors import ConfigError, MalformedRecordError, RecordTooLongError
 
+pytestmark = pytest.mark.once
+
 COMMA = Dialect(delimiter=",", quotechar='"', encoding="utf-8")
 
 awkward = st.lists(
@@ -158,14 +160,14 @@ def test_random_bytes_are_all_accounted_for():
     [b'x","\n', b'"\n', b'"x\n', b'""\n', b'"","\n', b'"a""\n', b'a,"b\n', b'"",""\n', b'""""""'],
 )
 def test_no_file_of_quotes_takes_long(line):
-    """Millions of bytes of one awkward line take about as long as plain ones."""
-    data = b'start,"' + line * (3_000_000 // len(line))
+    """A million bytes of one awkward line take about as long as plain ones."""
+    data = b'start,"' + line * (1_000_000 // len(line))
     blocks = [data[at : at + 10_000] for at in range(0, len(data), 10_000)]
     before = time.process_time()
-    quoting = Quoting("x", COMMA, limit=1_000_000)
+    quoting = Quoting("x", COMMA, limit=300_000)
     for block in blocks:
         for _ in quoting.feed(block):
             pass
     for _ in quoting.end():
         pass
-    assert time.process_time() - before < 20
+    assert time.process_time() - before < 15

@@ -18,6 +18,8 @@ from m3.connectors.file import FileFrontend
 from m3.connectors.jsonl import JsonlFrontend
 from m3.errors import CompressedInputError, ConfigError, MissingExtraError
 
+pytestmark = pytest.mark.once
+
 try:
     zstd = importlib.import_module(
         "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
