@@ -81,7 +81,8 @@ def strike_often(runner, sink, *, seed, times):
 
 def is_before_m3(ended):
     """Tell whether Ctrl-C came while the interpreter started, and knew nothing of m3 yet."""
-    return "KeyboardInterrupt" in ended.said and "m3: " not in ended.said
+    interrupted = ("KeyboardInterrupt", "Fatal Python error: init_")  # and perhaps killed since
+    return any(words in ended.said for words in interrupted) and "m3: " not in ended.said
 
 
 def expected(numbers):
