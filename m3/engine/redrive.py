@@ -84,7 +84,8 @@ def redrive(
         runtime: of the engines.
 
     Raises:
-        PlanError: the pipeline has no stage of that name; nothing was run.
+        PlanError: the pipeline has no stage of a name that was given, or at which a letter
+            failed; nothing was run.
         StateError: another process redrives letters of the store, or a run uses the state.
         DeadLetterError: the store cannot be written.
         StageError: as of :meth:`m3.Engine.start`; what was delivered has left the store.
@@ -119,6 +120,8 @@ def rounds(
             entries.setdefault(entry_of(plan, letter, to), set()).add(letter.id)
         else:
             outcome.not_plain += 1
+    if not entries and not outcome.not_plain:
+        check_names(plan, stage=selection.stage, to=to)
     outcome.left = sum(map(len, entries.values()))
     return [
         Round(rest_of(plan, entry, state), letters, entries[entry], outcome, runtime or Runtime())
@@ -155,9 +158,31 @@ def entry_of(plan: Plan, letter: DeadLetter, to: str | None) -> Entry:
         return Entry(len(transports), (backends.index(stage),))
     if to is None and letter.kind == "frontend":
         return Entry(0, every)
-    known = ", ".join(map(repr, (*transports, *backends))) or "none to enter at"
-    whose = f"letter {letter.id} failed at" if to is None else "--to:"
-    raise PlanError(f"{whose} stage {stage!r}: this pipeline has no such stage, but {known}")
+    raise _no_stage(plan, f"letter {letter.id} failed at" if to is None else "--to:", stage)
+
+
+def check_names(plan: Plan, *, stage: str | None, to: str | None) -> None:
+    """
+    Look whether there is no letter to redrive because a name was mistaken.
+
+    Raises:
+        PlanError: no letter failed at *stage*, and *plan* has no such stage either; or
+            nothing can enter at *to*.
+    """
+    if stage is not None and stage not in {spec.name for spec in plan}:
+        raise _no_stage(plan, "no letter failed at", stage)
+    if to is not None and to not in _places(plan):
+        raise _no_stage(plan, "--to:", to)
+
+
+def _places(plan: Plan) -> list[str]:
+    """Return the names of the stages at which letters may enter."""
+    return [spec.name for spec in (*plan.transports, *plan.backends)]
+
+
+def _no_stage(plan: Plan, words: str, stage: str) -> PlanError:
+    known = ", ".join(map(repr, _places(plan))) or "none to enter at"
+    return PlanError(f"{words} stage {stage!r}: this pipeline has no such stage, but {known}")
 
 
 def rest_of(plan: Plan, entry: Entry, state: StateStore | None = None) -> Plan:

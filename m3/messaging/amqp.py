@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from m3.errors import BusError, ConfigError, MissingExtraError
 from m3.messaging.awaited import Awaited
-from m3.messaging.bus import PATIENCE, Bus, outcomes_of
+from m3.messaging.bus import PATIENCE, Bus, asked_for, outcomes_of
 from m3.messaging.entities import Exchange, Message, Publication, Queue
 from m3.policies import Backoff
 
@@ -230,7 +230,7 @@ class AmqpBus(Bus):
 
         The broker sends it *prefetch* messages of each queue in advance.
         """
-        queues = (queues,) if isinstance(queues, Queue) else tuple(queues)
+        queues = asked_for(queues, prefetch)
         publishing, consuming = self._up(), self._receiving()
         return begun(AmqpConsumer(queues, prefetch, consuming, publishing), consuming)
 

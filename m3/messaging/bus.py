@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol, Self
 
 from m3.components.component import Component
-from m3.errors import BusError, BusTimeoutError
+from m3.errors import BusError, BusTimeoutError, ConfigError
 from m3.messaging.awaited import Awaited
 from m3.messaging.entities import Delivery, Exchange, Message, Publication, Queue
 from m3.messaging.listening import ListeningThread
@@ -209,6 +209,22 @@ class Bus(Component):
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
+
+
+def asked_for(queues: Queue | Iterable[Queue], prefetch: int) -> tuple[Queue, ...]:
+    """
+    Return the queues that a consumer is to receive from.
+
+    Raises:
+        ConfigError: they are no queues, or it could never receive anything.
+    """
+    found = (queues,) if isinstance(queues, Queue) else tuple(queues)
+    for each in found:
+        if not isinstance(each, Queue):
+            raise ConfigError(f"consumer({queues!r}): give a Queue, as Queue('orders'), or several")
+    if prefetch < 1:
+        raise ConfigError(f"consumer(prefetch={prefetch!r}): it would receive nothing; 1 is least")
+    return found
 
 
 class Listener(Protocol):

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from m3.errors import ConfigError, UnknownNameError
+from m3.errors import ConfigError, UnknownNameError, abridged
 
 __all__ = (
     "DEATH_QUEUE",
@@ -20,6 +20,8 @@ __all__ = (
 
 ExchangeType = Literal["direct", "topic", "fanout"]
 """How an exchange compares routing keys with those of its bindings."""
+
+EXCHANGE_TYPES = get_args(ExchangeType)
 
 DEATH_REASON = "x-first-death-reason"
 """The header of a dead letter that says why: ``"rejected"`` or ``"expired"``."""
@@ -49,6 +51,13 @@ class Exchange:
     type: ExchangeType = "direct"
     durable: bool = True
     auto_delete: bool = False
+
+    def __post_init__(self) -> None:
+        if self.type not in EXCHANGE_TYPES:
+            raise ConfigError(
+                f"Exchange({self.name!r}, type={self.type!r}): there is no such type; there are "
+                f"{', '.join(EXCHANGE_TYPES)}"
+            )
 
 
 class Binding(NamedTuple):
@@ -153,6 +162,13 @@ class Message:
     priority: int | None = None
     timestamp: float | None = None
     persistent: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.body, bytes):
+            raise ConfigError(
+                f"Message(body={abridged(self.body)}): a body is bytes, not "
+                f"{type(self.body).__name__}; m3.messaging.Bodies makes messages of values"
+            )
 
 
 class Publication(NamedTuple):

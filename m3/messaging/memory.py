@@ -9,7 +9,7 @@ from m3.errors import BusError, ConfigError
 from m3.messaging._memory.broker import Broker
 from m3.messaging._memory.consumer import MemoryConsumer
 from m3.messaging._memory.listener import MemoryListener
-from m3.messaging.bus import PATIENCE, Bus
+from m3.messaging.bus import PATIENCE, Bus, asked_for
 from m3.messaging.entities import Exchange, Message, Queue
 
 __all__ = ("MemoryBus",)
@@ -99,7 +99,7 @@ class MemoryBus(Bus):
     def consumer(self, queues: Queue | Iterable[Queue], *, prefetch: int = 1) -> MemoryConsumer:
         """See :meth:`Bus.consumer`."""
         broker = self._connected()
-        queues = (queues,) if isinstance(queues, Queue) else tuple(queues)
+        queues = asked_for(queues, prefetch)
         broker.declare(*queues)
         consumer = MemoryConsumer(broker, queues, prefetch, forget=self._consumers.discard)
         self._consumers.add(consumer)

@@ -11,7 +11,7 @@ from m3.messaging._sqlite.clerk import Clerk
 from m3.messaging._sqlite.consumer import SqliteConsumer
 from m3.messaging._sqlite.database import Database
 from m3.messaging._sqlite.jobs import Job
-from m3.messaging.bus import PATIENCE, Bus, outcomes_of
+from m3.messaging.bus import PATIENCE, Bus, asked_for, outcomes_of
 from m3.messaging.entities import Exchange, Message, Publication, Queue
 
 __all__ = ("SqliteBus",)
@@ -118,7 +118,7 @@ class SqliteBus(Bus):
     def consumer(self, queues: Queue | Iterable[Queue], *, prefetch: int = 1) -> SqliteConsumer:
         """See :meth:`Bus.consumer`."""
         clerk = self._connected()
-        queues = (queues,) if isinstance(queues, Queue) else tuple(queues)
+        queues = asked_for(queues, prefetch)
         consumer = SqliteConsumer(clerk, queues, prefetch, forget=self._consumers.discard)
         self._consumers.add(consumer)
         if self._clerk is not clerk:  # it was shut down meanwhile

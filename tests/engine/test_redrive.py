@@ -211,6 +211,18 @@ def test_a_stage_that_is_not_there(path):
     assert len(letters_at(path)) == 2
 
 
+def test_a_mistaken_name_is_no_reason_to_do_nothing(path):
+    """If no letter is selected, a stage that the pipeline has not is a mistake, and no success."""
+    put(path, "a", stage="one")
+    with pytest.raises(PlanError, match=r"no letter failed at stage 'on': .* 'one', 'two', 'left'"):
+        again(three_stages([]), path, stage="on")
+    with pytest.raises(PlanError, match=r"--to: stage 'on'"):
+        again(three_stages([]), path, stage="two", to="on")
+    assert again(three_stages([]), path, stage="two", to="one").gone == 0
+    put(path, "b", stage="renamed")
+    assert again(three_stages([]), path, stage="renamed", to="one").gone == 1
+
+
 def test_only_the_selected_letters(path):
     """Those of other types and numbers stay where they are."""
     put(path, "a", stage="one")

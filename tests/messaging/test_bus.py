@@ -3,7 +3,7 @@
 import pytest
 
 from m3.errors import ConfigError, UnknownNameError
-from m3.messaging import Binding, Bus, Exchange, Queue, connect
+from m3.messaging import Binding, Bus, Exchange, Message, Queue, connect
 
 
 @pytest.mark.parametrize("url", ["memroy://", "redis://host", "memory", "", "/path"])
@@ -73,6 +73,27 @@ def test_options_of_a_queue_are_checked(options):
     """An option that is misspelt or has no sense is refused at once."""
     with pytest.raises(ConfigError):
         Queue("jobs", options=options)
+
+
+def test_an_exchange_has_a_type_that_there_is():
+    """A misspelt type, which would pass messages to nobody, is refused at once."""
+    with pytest.raises(ConfigError, match="direct, topic, fanout"):
+        Exchange("news", type="topics")
+
+
+@pytest.mark.parametrize("body", ["text", {"id": 1}, None, bytearray(b"mutable")])
+def test_a_body_is_bytes(body):
+    """What is no bytes is refused where the message is made, and not on its way, or by some bus."""
+    with pytest.raises(ConfigError, match=f"bytes, not {type(body).__name__}"):
+        Message(body=body)
+
+
+def test_a_consumer_may_receive_something():
+    """A consumer of no queue, or of nothing at once, is refused, where it would wait for ever."""
+    with connect("memory://asked-for") as bus:
+        for queues, prefetch in (("jobs", 1), (["jobs"], 1), (Queue("jobs"), 0)):
+            with pytest.raises(ConfigError, match="consumer"):
+                bus.consumer(queues, prefetch=prefetch)
 
 
 def test_options_of_rabbitmq_are_its_own():
