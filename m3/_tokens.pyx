@@ -339,7 +339,10 @@ cdef class Ledger:
         return True
 
     def advance(self):
-        """Move the mark over all that is done; return over how many items.  For one thread."""
+        """Move the mark over all that is done; return over how many items.
+
+        Not while another thread does this, :meth:`release` or :meth:`answer_rest`.
+        """
         cdef size_t first = self.low
         cdef m3_size* place
         cdef Token token

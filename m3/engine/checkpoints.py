@@ -229,7 +229,7 @@ class Checkpoints:
         self._is_ending = True
         self._bell.ring()
         if self._over.is_on():  # something may have ended while that was turned on
-            self._answer_rest()
+            self._ledgers.answer_rest()
 
     def give_up(self) -> None:
         """Wait for nothing any more: the time of the stop is over."""
@@ -321,15 +321,10 @@ class Checkpoints:
             self._guard.give_up()
         for errand in self._errands:
             errand.give_up()
-        self._answer_rest()
+        self._ledgers.answer_rest()
         for worker in self._workers:
             worker.opening.release()
             worker.errands.release()
-
-    def _answer_rest(self) -> None:
-        """Have the frontends told about what is done and beyond the last checkpoint."""
-        with self._lock:
-            self._ledgers.answer_rest()
 
     def _round(self, *, is_last: bool = False) -> None:
         """Make one round, unless it is put off; what fails fails the run."""

@@ -1,5 +1,6 @@
 """The ledgers of a run's frontends, as the checkpoints of the run need them."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ class Ledgers:
     """
     Gives each frontend a ledger, and tells how far all of them have come.
 
+    A run may be given up, in any thread, while its checkpoints are made in another.
+
     Args:
         books: counts where no mark is kept.
         hurry: called when a frontend may soon have to wait for a checkpoint.
@@ -42,6 +45,7 @@ class Ledgers:
         self._books = books
         self._hurry = hurry
         self._aborting = aborting
+        self._lock = threading.Lock()
         self._is_held = False
         self._all: list[Ledger] = []
         self._resuming: list[tuple[Member, Ledger]] = []
@@ -80,7 +84,8 @@ class Ledgers:
 
     def advance(self) -> bool:
         """Move the marks over all that is done; return whether one has moved."""
-        return sum(ledger.advance() for ledger in self._all) > 0
+        with self._lock:
+            return sum(ledger.advance() for ledger in self._all) > 0
 
     def reached(self, last: Mapping[str, Any]) -> Reached:
         """
@@ -111,10 +116,12 @@ class Ledgers:
 
     def release(self) -> None:
         """Take note that the positions are kept: what is up to them may be answered."""
-        for ledger in self._all:
-            ledger.release()
+        with self._lock:
+            for ledger in self._all:
+                ledger.release()
 
     def answer_rest(self) -> None:
         """Have the frontends told about what is done and beyond the last checkpoint."""
-        for ledger in self._all:
-            ledger.answer_rest()
+        with self._lock:
+            for ledger in self._all:
+                ledger.answer_rest()
