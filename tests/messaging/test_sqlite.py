@@ -15,6 +15,7 @@ import pytest
 from m3.errors import BusError, BusTimeoutError, ConfigError
 from m3.messaging import Message, Queue, connect
 from m3.messaging._sqlite import messages
+from m3.messaging._sqlite.clerk import Clerk
 from m3.messaging._sqlite.database import Database
 
 JOBS = Queue("jobs")
@@ -504,3 +505,18 @@ def test_receiving_ends_in_time_while_the_database_is_locked(bus):
         assert consumer.receive(0.01) is None
     bus.health()
     assert consumer.late == 0
+
+
+def test_a_shutdown_just_before_a_consumer_looks_for_messages(tmp_path, monkeypatch):
+    """Who receives is told that nothing more comes, also if the bus is closed at that moment."""
+    with connect(f"sqlite:///{tmp_path}/bus.db") as bus:
+        consumer = bus.consumer(JOBS)
+        look = Clerk.look
+
+        def look_late(clerk):
+            monkeypatch.undo()
+            bus.shutdown()
+            look(clerk)
+
+        monkeypatch.setattr(Clerk, "look", look_late)
+        assert consumer.receive(PATIENCE) is None

@@ -75,8 +75,15 @@ class SqliteConsumer(Consumer):
             self._is_hungry = not is_last
             self._is_unanswered = asks or self._is_unanswered
         if asks:
-            self._clerk.look()
+            self._look()
         return None
+
+    def _look(self) -> None:
+        try:
+            self._clerk.look()
+        except BusError:
+            if not self._is_stopped:  # it may have been closed, with the bus, just now
+                raise
 
     def _wait(self, deadline: float | None) -> bool:
         """Wait for something to have changed; return whether there is time left."""
