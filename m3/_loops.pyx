@@ -304,6 +304,11 @@ def serve_ordered(
     cdef PyObject* mark
     cdef size_t position
     cdef Token token = None
+    cdef Attempt left = first.in_hand
+    if left is not None:
+        first.in_hand = None
+        work_in_turn(
+            left.item, left.token, left.place, first, tally, sequencer, collected, after)
     while not m3_load(&aborting.state):
         if has_other_work(tally):
             attend_ordered(first, tally, sequencer, collected, after)
@@ -317,12 +322,9 @@ def serve_ordered(
         if mark != NULL:
             token = <Token> mark
             Py_DECREF(token)
-        await_window(position, token, first, tally, sequencer, collected, after)
-        first.place = position
-        first.push(value, token)
+        work_in_turn(value, token, position, first, tally, sequencer, collected, after)
         value = None
         token = None
-        hand_in(position, first, sequencer, collected, after)
         if m3_is_wanted():
             do_pending()
     while first.retry_due() != INFINITY and not m3_load(&aborting.state):
@@ -330,21 +332,34 @@ def serve_ordered(
         attend_ordered(first, tally, sequencer, collected, after)
 
 
-cdef int await_window(
-    size_t position, Token token, Step first, Tally tally,
+cdef int work_in_turn(
+    object item, Token token, size_t position, Step first, Tally tally,
     Sequencer sequencer, Collect collected, Step after,
 ) except -1:
-    """Wait until the item at *position* may be worked on, trying again what is due before."""
+    """Work on the item at *position* as soon as that may be."""
+    await_window(item, token, position, first, tally, sequencer, collected, after)
+    first.place = position
+    first.push(item, token)
+    return hand_in(position, first, sequencer, collected, after)
+
+
+cdef int await_window(
+    object item, Token token, size_t position, Step first, Tally tally,
+    Sequencer sequencer, Collect collected, Step after,
+) except -1:
+    """
+    Wait until *item* may be worked on, trying again what is due before.
+
+    The step has it in hand meanwhile, for another worker if a call is given up.
+    """
     cdef Turn turn = sequencer.await_window(position, first.retry_due())
     while turn != ADMITTED:
         if turn == OVER:
             settle(token, ABANDONED, tally)
             raise Aborted
-        try:
-            attend_ordered(first, tally, sequencer, collected, after)
-        except BaseException:
-            settle(token, ABANDONED, tally)
-            raise
+        first.in_hand = Attempt(item, token, 0, 0.0, position)
+        attend_ordered(first, tally, sequencer, collected, after)
+        first.in_hand = None
         turn = sequencer.await_window(position, first.retry_due())
     return 0
 

@@ -20,6 +20,7 @@ cdef class Step:
     cdef readonly long long retries
     cdef Waiting waiting
     cdef Attempt attempt
+    cdef Attempt in_hand
     cdef public Watch watch
     cdef size_t place
     cdef bint is_put_off

@@ -121,6 +121,9 @@ cdef class Step:
         if self.waiting is not None:
             for attempt in self.waiting.take_all():
                 settle_all((<Attempt> attempt).token, ABANDONED, self.tally)
+        if self.in_hand is not None:
+            settle_all(self.in_hand.token, ABANDONED, self.tally)
+            self.in_hand = None
         return 0 if self.following is None else self.following.abandon()
 
     # -- another attempt
@@ -259,6 +262,7 @@ cdef class Step:
         if former.waiting is not None:
             self.waiting, former.waiting = former.waiting, None
             self.tally.due = min(self.tally.due, self.waiting.due())
+        self.in_hand, former.in_hand = former.in_hand, None
 
     def accept(self, item, Token token=None):
         """Push *item*, for callers in Python."""
@@ -471,24 +475,41 @@ cdef class Gather(Step):
             except BaseException as error:
                 return self.fail(error, [item], [token])
             if self.items and self.size + size > self.most_bytes:
-                self.flush_before(item, token)
-        if self.period and not self.items:
-            self.deadline = <double> monotonic() + self.period
-        self.items.append(item)
-        self.tokens.append(token)
-        self.size += size
+                return self.flush_before(item, token, size)
+        self.keep(item, token, size)
+        return self.flush_due()
+
+    cdef int flush_due(self) except -1:
+        """Hand the batch over if it is full, or has waited long enough."""
         if len(self.items) >= self.most_items or (self.most_bytes and self.size >= self.most_bytes):
             return self.flush()
         if self.period and <double> monotonic() >= self.deadline:
             return self.flush()
         return 0
 
-    cdef int flush_before(self, object item, Token token) except -1:
-        try:
-            return self.flush()
-        except BaseException:
-            settle(token, ABANDONED, self.tally)
-            raise
+    def adopt(self, Step former):
+        """Take over that as well which a batch was being made of."""
+        cdef Gather other = former
+        Step.adopt(self, former)
+        self.items, self.tokens = other.items, other.tokens
+        self.size, self.deadline = other.size, other.deadline
+        other.reset()
+
+    cdef void keep(self, object item, Token token, Py_ssize_t size):
+        if self.period and not self.items:
+            self.deadline = <double> monotonic() + self.period
+        self.items.append(item)
+        self.tokens.append(token)
+        self.size += size
+
+    cdef int flush_before(self, object item, Token token, Py_ssize_t size) except -1:
+        """Hand the batch over; *item* begins the next, which waits here, whatever comes of it."""
+        cdef list items = self.items
+        cdef list tokens = self.tokens
+        self.reset()
+        self.keep(item, token, size)
+        self.hand_over(items, tokens)
+        return self.flush_due()
 
     cdef double idle(self) except? -1:
         if self.items and (not self.period or <double> monotonic() >= self.deadline):
@@ -532,7 +553,7 @@ cdef class Gather(Step):
     cdef object run(self, list items, list tokens):
         """Call the stage's code, under the eyes of the watch, if there is one."""
         if self.watch is not None:
-            self.watch.begin(items, tokens, self.attempt, 0)
+            self.watch.begin(items, tokens, self.attempt, self.place)
         try:
             # A copy, for the code may change its list, and we may need ours again.
             results = self.function(items[:])
@@ -544,6 +565,7 @@ cdef class Gather(Step):
     cdef int give_up(self, object error, Attempt attempt) except -1:
         self.items_in += len(<list> attempt.item)
         self.attempt = attempt if attempt.failures else None
+        self.place = attempt.place
         try:
             return self.fail(error, attempt.item, attempt.token)
         finally:

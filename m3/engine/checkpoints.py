@@ -253,6 +253,8 @@ class Checkpoints:
         self._make_rounds()
         if self._may_make_last():
             self._round(is_last=True)
+        elif not self._over.is_on():
+            raise AbandonedError("the run was given up before it was durable")
 
     def _end(self, error: BaseException | None) -> None:
         """Let nobody wait for the thread, which has ended with *error*: its last act."""

@@ -98,7 +98,7 @@ class CrashGuard:
     def _has_moved_on(self, before: dict[str, Any], now: dict[str, Any]) -> bool:
         """Return whether every shard that has let an item through is past its mark *before*."""
         ledgers = {each.key: each.worker.work.ledger for each in self._frontends}
-        begun = [key for key, it in ledgers.items() if it is not None and it.last is not None]
+        begun = [key for key, it in ledgers.items() if it is not None and it.has_begun]
         return bool(begun) and all(now.get(key) != before.get(key) for key in begun)
 
     def end(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from m3._loops import settle_attempt, take_over
+from m3._loops import abandon, settle_attempt, take_over
 from m3._steps import Step
 from m3._tokens import ABANDONED, FAILED, Tally
 from m3._waiting import Attempt
@@ -40,13 +40,16 @@ class Succession:
             ordered: for a stage that keeps the order of its input, what else
                 :func:`~m3._loops.serve_ordered` takes.
         """
-        step = self.former.work.steps[self.former.pool.head.name]
-        first.adopt(step)
+        first.adopt(self._step())
         take_over(first, self.error, self.attempt, *ordered)
 
     def abandon(self, tally: Tally) -> None:
-        """Settle the item for a successor that cannot begin."""
+        """Settle what a successor that cannot begin has not taken over."""
         settle_attempt(self.attempt, ABANDONED, tally)
+        abandon(self._step())
+
+    def _step(self) -> Step:
+        return self.former.work.steps[self.former.pool.head.name]
 
     def refuse(self, tally: Tally, fail: Callable[[StageError], None]) -> None:
         """Settle the item without a successor: the run fails with it."""

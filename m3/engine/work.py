@@ -194,7 +194,7 @@ class Work:
 
     def holds_batches(self) -> bool:
         """Return whether some of its steps gather batches."""
-        return any(isinstance(step, Gather) for step in self.steps.values())
+        return any(isinstance(step, Gather) for step in list(self.steps.values()))
 
     def hand_over_batches(self) -> None:
         """Hand over the batches that still wait for more items; for the worker's own thread."""

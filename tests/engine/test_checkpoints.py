@@ -21,6 +21,7 @@ from m3 import (
     StateError,
     TransactionalBackend,
 )
+from m3.engine.checkpoints import Checkpoints
 from m3.engine.state import Checkpoint, StateStore, look_at
 
 COUNT = 2_000
@@ -185,6 +186,57 @@ def test_the_counts_of_a_state_add_up_after_a_kill(tmp_path):
     second.backend(Appended, path=tmp_path / "out", name="sink").run()
     counts = look_at(tmp_path / "killed").checkpoint.counts
     assert counts["produced"] == counts["delivered"] == COUNT
+
+
+@pytest.mark.parametrize("end", ["fail", "abandon"])
+def test_what_no_checkpoint_has_is_not_acknowledged(tmp_path, monkeypatch, end):
+    """Of a run that fails or is abandoned, only that is acknowledged which its sink keeps."""
+    is_busy, go_on = threading.Event(), threading.Event()
+    told, close = {}, Checkpoints._close
+
+    def close_and_go_on(checkpoints, error):
+        close(checkpoints, error)
+        go_on.set()
+
+    monkeypatch.setattr(Checkpoints, "_close", close_and_go_on)
+
+    class Slow(Numbers):
+        def produce(self):
+            for item in super().produce():
+                assert item.value == 0 or is_busy.wait(SOON)
+                yield item
+
+        def ack(self, position):
+            told[position] = True
+            if position == 0:  # the others wait behind it, while the run ends
+                is_busy.set()
+                assert go_on.wait(SOON)
+
+        def nack(self, position, error):
+            told[position] = False
+
+    class Sink(Lines):
+        def process(self, item):
+            if item == 5:
+                if end == "abandon":
+                    engine.abandon()
+                raise ValueError("the run ends")
+            super().process(item)
+
+    options = {"state": tmp_path / "state", "checkpoint_interval": 1000}
+    described = Pipeline(Slow(6), **options).backend(Sink, path=tmp_path / "out", name="sink")
+    engine = described.engine()
+    with suppress(StageError):
+        engine.start()
+        engine.wait(SOON)
+    kept = look_at(tmp_path / "state").checkpoint.sinks["sink/0"]
+    sink = Lines(tmp_path / "out")
+    sink.setup()
+    sink.resume(kept)
+    sink.cleanup()
+    acknowledged = {position for position, is_done in told.items() if is_done}
+    assert acknowledged <= set(lines_of(tmp_path / "out"))
+    assert len(told) == 6
 
 
 @pytest.mark.parametrize("kind", [Lines, Table, Appended])

@@ -10,7 +10,17 @@ from textwrap import dedent
 import pytest
 from workbench import assert_accounted, join_threads
 
-from m3 import Backend, Batch, Pipeline, PipelineError, Retry, StageError, Transport
+from m3 import (
+    Backend,
+    Batch,
+    Frontend,
+    Item,
+    Pipeline,
+    PipelineError,
+    Retry,
+    StageError,
+    Transport,
+)
 from m3.engine.letters import read_dead_letters
 from m3.errors import HungWorkerError, ItemTimeoutError
 from m3.policies import Backoff
@@ -131,6 +141,95 @@ def test_what_waited_in_its_worker_is_not_lost(stuck):
     )
     report = described.backend(seen.append).run()
     assert sorted(seen) == ["fine", "flaky"]
+    assert_accounted(report)
+
+
+def test_an_ordered_item_in_hand_is_not_lost(stuck):
+    """An item that waits until it is its turn goes on with the worker's successor."""
+    tries, seen = [], []
+
+    def transport(item):
+        tries.append(item)
+        if item == 0 and tries.count(0) == 1:
+            raise OSError
+        if item == 0 and tries.count(0) == 2:
+            stuck.wait()
+        return item
+
+    policy = Retry(3, Backoff(initial=3 * SHORT, jitter=False), then="skip")
+    described = Pipeline(range(10)).transport(
+        transport, timeout=SHORT, ordering="input", queue_size=2, on_error=policy
+    )
+    report = described.backend(seen.append).run()
+    assert seen == [*range(10)]
+    assert_accounted(report)
+
+
+def test_a_batch_that_is_being_gathered_is_not_lost(stuck):
+    """What a worker has gathered when another attempt of its is given up, its successor has."""
+    calls, seen, is_stuck = [], [], threading.Event()
+
+    def numbers():
+        yield from range(7)
+        assert is_stuck.wait(20)
+        yield from range(7, 10)
+
+    class Store(Backend):
+        batch = Batch(count=5, period=60)
+
+        def process_batch(self, items):
+            calls.append(items)
+            if len(calls) == 1:
+                raise OSError
+            if len(calls) == 2:
+                is_stuck.set()
+                stuck.wait()
+            seen.extend(items)
+
+    policy = Retry(5, Backoff(initial=2 * SHORT, jitter=False))
+    report = Pipeline(numbers()).backend(Store, timeout=SHORT, on_error=policy).run()
+    assert sorted(seen) == [*range(10)]
+    assert_accounted(report)
+
+
+def test_the_item_that_did_not_fit_into_a_batch_is_not_lost(stuck):
+    """It is in the next batch, also if the call with the full one is given up."""
+    seen = []
+
+    class Store(Backend):
+        batch = Batch(count=10, bytes=10, period=60)
+
+        def process_batch(self, items):
+            if b"A" * 8 in items:
+                stuck.wait()
+            seen.extend(items)
+
+    items = [letter * 8 for letter in (b"A", b"B", b"C")]
+    report = Pipeline(items).backend(Store, timeout=SHORT, on_error="skip").run()
+    assert seen == items[1:]
+    assert (report.delivered, report.failed) == (2, 1)
+
+
+@pytest.mark.parametrize("policy", ["skip", Retry(3, Backoff(initial=0), then="skip")])
+def test_ordered_batches_are_given_up_in_their_places(stuck, policy):
+    """What comes behind a batch that takes too long is delivered, in order."""
+    calls, seen = [], []
+
+    class Parse(Transport):
+        batch = Batch(count=5)
+
+        def process_batch(self, items):
+            calls.append(items)
+            if len(calls) == 2:
+                stuck.wait()
+            return items
+
+    described = Pipeline(range(20)).transport(
+        Parse, timeout=SHORT, ordering="input", on_error=policy
+    )
+    report = described.backend(seen.append).run()
+    is_tried_again = isinstance(policy, Retry)
+    assert seen == [item for item in range(20) if is_tried_again or item // 5 != 1]
     assert_accounted(report)
 
 
@@ -291,4 +390,35 @@ def test_the_setup_of_a_successor_that_fails_fails_the_run(stuck):
     engine = described.backend(print).engine()
     with pytest.raises(StageError, match="no further connection"):
         engine.start()
+    assert_accounted(engine.report())
+
+
+def test_what_waits_behind_a_successor_that_fails_is_told(stuck):
+    """Items that wait for another attempt are settled if no other worker can be set up."""
+    setups, told = [], []
+
+    class Source(Frontend):
+        def produce(self):
+            yield from (Item(number, number) for number in range(2))
+
+        def nack(self, position, error):
+            told.append(position)
+
+    class Once(Transport):
+        def setup(self):
+            setups.append(1)
+            if len(setups) > 1:
+                raise OSError("no further connection")
+
+        def transport(self, data):
+            if data == 0:
+                raise ValueError("try again")
+            stuck.wait()
+
+    policy = Retry(3, Backoff(initial=1000, jitter=False), then="skip")
+    described = Pipeline(Source).transport(Once, timeout=SHORT, on_error=policy)
+    engine = described.backend(print).engine()
+    with pytest.raises(StageError, match="no further connection"):
+        engine.start()
+    assert sorted(told) == [0, 1]
     assert_accounted(engine.report())
