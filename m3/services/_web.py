@@ -4,9 +4,10 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cheroot.wsgi import Server
+from cheroot.wsgi import Gateway_10, Server
 from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
@@ -38,6 +39,9 @@ SPARE_THREADS = 2
 
 PATIENCE = 5.0
 """Seconds that a stop waits for clients to take their answers."""
+
+ADMITTED = "m3.admitted"
+"""The key of what says whether there is room for a request."""
 
 Environ = Mapping[str, Any]
 
@@ -74,13 +78,58 @@ class Waiting:
         return f"<request for {self.entrypoint.url}>"
 
 
+class InHand:
+    """
+    The requests that are being answered, until their clients have the answers or are gone.
+
+    Args:
+        most: so many are admitted.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def one_more(self) -> Iterator[bool]:
+        """Have one more for a while; yields whether it is admitted."""
+        with self._changed:
+            self._count += 1
+            is_admitted = self._count <= self._most
+        try:
+            yield is_admitted
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def await_none(self, timeout: float) -> None:
+        """Block until there is none, for *timeout* seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._count, timeout)
+
+
+class CountedRequest(Gateway_10):
+    """What answers one request, which is in hand until that has ended in whatever way."""
+
+    def respond(self) -> None:
+        """Have the application answer."""
+        with self.req.server.in_hand.one_more() as is_admitted:
+            self.env[ADMITTED] = is_admitted
+            super().respond()  # type: ignore[no-untyped-call]
+
+
 class TidyServer(Server):
     """
     Cheroot's server, which logs, has bounds, and closes the socket that it could not bind.
 
     Attributes:
+        in_hand: the requests that it answers now.
         request_timeout: seconds that a client may take to send a request.
     """
+
+    in_hand: InHand
 
     ConnectionClass = TimedConnection
     max_request_header_size = LONGEST_HEAD
@@ -126,8 +175,7 @@ class HttpServer(HandedIn):
         self._srv_ctx = srv_ctx
         self._entrypoints = entrypoints
         self._most = 2 * srv_ctx.max_workers
-        self._in_hand = 0
-        self._changed = threading.Condition()
+        self._in_hand = InHand(self._most)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -147,6 +195,8 @@ class HttpServer(HandedIn):
         self._longest_body = count_in(config, "http_max_body", LONGEST_BODY, least=0)
         address = _address_of(config.get("WEB_SERVER_ADDRESS", ADDRESS))
         self._server = TidyServer(address, self._application, numthreads=self._most + SPARE_THREADS)
+        self._server.gateway = CountedRequest
+        self._server.in_hand = self._in_hand
         self._server.request_timeout = seconds_in(config, "http_timeout", REQUEST_TIMEOUT)
         self._prepare()
         self._thread = threading.Thread(target=self._server.serve, name="m3-http", daemon=True)
@@ -177,8 +227,7 @@ class HttpServer(HandedIn):
     def cleanup(self) -> None:
         """Answer what waits, and listen no more."""
         super().cleanup()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._in_hand, PATIENCE)
+        self._in_hand.await_none(PATIENCE)
         self._server.stop()
         if self._thread.ident is not None:
             self._thread.join()
@@ -190,8 +239,7 @@ class HttpServer(HandedIn):
 
     def _application(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         request = self._request(environ)
-        response = self._respond(request) if self._admit() else unavailable()
-        response.call_on_close(self._leave)
+        response = self._respond(request) if environ[ADMITTED] else unavailable()
         return response(request.environ, start_response)
 
     def _request(self, environ: Environ) -> Request:
@@ -209,17 +257,6 @@ class HttpServer(HandedIn):
             request.environ.pop("wsgi.input_terminated", None)
             request.max_content_length = self._longest_body
         return request
-
-    def _admit(self) -> bool:
-        with self._changed:
-            self._in_hand += 1
-            return self._in_hand <= self._most
-
-    def _leave(self) -> None:
-        """Take note that an answer was sent."""
-        with self._changed:
-            self._in_hand -= 1
-            self._changed.notify_all()
 
     def _respond(self, request: Request) -> Response:
         try:

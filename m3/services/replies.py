@@ -141,7 +141,8 @@ class Replies(Component):
     def _take(self, message: Message) -> None:
         reply = self._open.pop(message.correlation_id or "", None)
         if reply is None:
-            self.late += 1
+            with self._lock:
+                self.late += 1
         else:
             reply.arrive(message)
 

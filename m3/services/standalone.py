@@ -154,7 +154,7 @@ class StandaloneDispatcher:
             BusError: the bus does not take it.
         """
         if self._bus is None:
-            with self as dispatch:
+            with StandaloneDispatcher(self._config, context_data=self._context) as dispatch:
                 dispatch(service_name, event_type, event_data)
             return
         exchange = event_exchange(service_name)

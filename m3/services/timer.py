@@ -90,6 +90,10 @@ class Timer(DecoratorDependency):
         self._alarm.cancel()
         self._free.turn_on()
 
+    def cleanup(self) -> None:
+        """Leave no alarm behind: a run that is stopped between two calls does not call stop."""
+        self._alarm.cancel()
+
     def ack(self, _: float) -> None:
         """Take note that the call has ended."""
         self._free.turn_on()
@@ -163,6 +167,7 @@ class SingletonTimer(Timer):
 
     def cleanup(self) -> None:
         """Let another instance make them."""
+        super().cleanup()
         self._turns.close()
 
     def _is_its_turn(self, due: float) -> bool:

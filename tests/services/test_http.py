@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import struct
 import threading
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
@@ -400,6 +401,43 @@ def test_a_method_can_end_its_service(start):
     container, ask = start()
     assert ask("GET", "/end")[0] == 503
     assert container.wait(20).ok
+
+
+class Quiet:
+    name = "quiet"
+    begun = threading.Semaphore(0)
+    may_end = threading.Semaphore(0)
+
+    @route("DELETE", "/item")
+    def item(self, request):
+        self.begun.release()
+        self.may_end.acquire(timeout=20)
+        return 204, ""
+
+    @route("GET", "/file")
+    def file(self, request):
+        from werkzeug.wrappers import Response
+
+        return Response([b"content"], direct_passthrough=True)
+
+
+def test_clients_that_go_before_their_answer_take_no_place_with_them(start):
+    """However many of them there were, the next request is admitted."""
+    container, ask = start(Quiet, max_workers=1)
+    for _ in range(4):
+        with socket.create_connection(container.entrypoint("item").address) as client:
+            client.sendall(b"DELETE /item HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert Quiet.begun.acquire(timeout=20)
+            # It goes as one that is killed does.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        Quiet.may_end.release()
+    assert ask("GET", "/file")[0] == 200
+
+
+def test_an_answer_that_passes_through_takes_no_place_with_it(start):
+    """Answers that werkzeug does not close, such as those of send_file, count while they last."""
+    _, ask = start(Quiet, max_workers=1)
+    assert [ask("GET", "/file")[:2] for _ in range(5)] == [(200, "content")] * 5
 
 
 def test_an_address_in_use_keeps_the_service_from_starting(start):

@@ -6,9 +6,17 @@ import pytest
 
 from m3.errors import BusError
 from m3.messaging import connect
-from m3.services import ClusterRpcProxy, RpcTimeout, ServiceRpcProxy, ServiceStateError, rpc
+from m3.services import (
+    ClusterRpcProxy,
+    RpcTimeout,
+    ServiceRpcProxy,
+    ServiceStateError,
+    rpc,
+    standalone,
+)
 from m3.services.proxies import Caller, ServiceProxy
 from m3.services.replies import Replies
+from m3.services.standalone import StandaloneDispatcher, bus_of
 
 
 class Slow:
@@ -35,6 +43,38 @@ def test_calls_that_are_not_answered_yet_fail_when_the_proxy_stops(slow, config)
         reply = cluster.slow.wait.call_async(20)
     with pytest.raises(BusError, match="the replies were stopped"):
         reply.result()
+
+
+def test_a_dispatcher_is_for_all_threads(hurried, config, monkeypatch):
+    """Each event has its own connection, which is closed, whoever else dispatches meanwhile."""
+    opened = []
+
+    def kept_bus_of(config):
+        opened.append(bus_of(config))
+        return opened[-1]
+
+    monkeypatch.setattr(standalone, "bus_of", kept_bus_of)
+    dispatch = StandaloneDispatcher(config)
+    together, failures = threading.Barrier(4), []
+
+    def dispatch_many():
+        together.wait()
+        try:
+            for number in range(20):
+                dispatch("ship", "arrived", number)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=dispatch_many) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(opened) == 80
+    for bus in opened:
+        with pytest.raises(BusError):  # it was closed
+            bus.health()
 
 
 def test_a_proxy_can_be_started_and_stopped_by_hand(serve, config):

@@ -41,6 +41,23 @@ def test_a_day_without_drift(start, clock):
     assert times == [5.0 * number for number in range(1, DAY // 5 + 1)]
 
 
+def test_a_clock_has_no_alarm_of_a_timer_that_has_stopped(hurried, bus_url, clock):
+    """Who moves the clock waits for no timer of a service that was stopped, at any moment."""
+
+    class Eager:
+        name = "eager"
+
+        @timer(interval=1, eager=True)
+        def tick(self):
+            pass
+
+    for _ in range(60):
+        with ServiceContainer(Eager, {"AMQP_URI": bus_url}, clock=clock):
+            pass
+    with ServiceContainer(Eager, {"AMQP_URI": bus_url}, clock=clock):
+        clock.run(2, timeout=2)
+
+
 def test_an_interval_that_floats_cannot_write_down(start, clock):
     """No time of the grid is missed, or comes twice, because of rounding."""
     times = []
