@@ -186,6 +186,7 @@ def pump(
                 ledger.pass_gate(tally)
                 token = ledger.begin(value.position)
                 ledger.last = value.position
+                ledger.has_begun = True
             value = value.value
         else:
             token = Token() if tracking else None
@@ -216,6 +217,7 @@ cdef int refuse(object failure, Tally tally, object policy, Ledger ledger) excep
         token = ledger.begin(failure.position)
         token.blame(failure.error)
         ledger.last = failure.position
+        ledger.has_begun = True
     cdef int outcome
     tally.refused += 1
     try:

@@ -54,6 +54,7 @@ cdef class Token:
 cdef class Ledger:
     cdef readonly BoundedQueue answers
     cdef readonly object last
+    cdef readonly bint has_begun
     cdef readonly object low_mark
     cdef readonly Tally below
     cdef public object hurry

@@ -39,6 +39,7 @@ class Token:
 class Ledger:
     answers: BoundedQueue[tuple[Any, int, BaseException | None]]
     last: Any
+    has_begun: bool
     low_mark: Any
     below: Tally | None
     hurry: Callable[[], object] | None
@@ -55,8 +56,6 @@ class Ledger:
     ) -> None: ...
     @property
     def is_open(self) -> bool: ...
-    @property
-    def has_begun(self) -> bool: ...
     @property
     def is_crowded(self) -> bool: ...
     def advance(self) -> int: ...

@@ -177,6 +177,7 @@ cdef class Ledger:
 
     Attributes:
         last: the position of the last item that was let through; for who has closed the gate.
+        has_begun: whether an item was let through; for any thread at any time.
         low_mark: the position of the last item that is done with all before it.
         below: what became of the items up to the mark; None if none is kept.
         hurry: called now and then when half of *most* is reached; it may be None.
@@ -214,11 +215,6 @@ cdef class Ledger:
     def is_open(self):
         """Whether some items that are to be answered are still on their way."""
         return self.open != NULL
-
-    @property
-    def has_begun(self):
-        """Whether an item was produced; unlike :attr:`last`, for any thread at any time."""
-        return self.begun > 0
 
     @property
     def is_crowded(self):
