@@ -1,6 +1,7 @@
 """The clients of AWS services, one per region, as a resource."""
 
 import os
+import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -112,15 +113,14 @@ class ServicePool(Component):
         cls.service = vars(cls).get("_aws_module_name", cls.service)
 
     @staticmethod
-    @cache
     def of(service: str) -> "type[ServicePool]":
         """
         Return the class of pools of any service that boto3 knows, by boto3's name for it.
 
         It is one class per name, so that it can stand in an annotation.
         """
-        name = service.title().replace("-", "") + "Pool"
-        return type(name, (ServicePool,), {"service": service, "__doc__": f"Pools of {service}."})
+        with _one_at_a_time:
+            return _class_of(service)
 
     def __repr__(self) -> str:
         regions = listed(self.regions) or "not connected"
@@ -409,6 +409,15 @@ class ServiceMixinPool(Component):
         """Raise if a service works in no region."""
         for pool in self._pools.values():
             pool.health()
+
+
+_one_at_a_time = threading.Lock()
+
+
+@cache
+def _class_of(service: str) -> type[ServicePool]:
+    name = service.title().replace("-", "") + "Pool"
+    return type(name, (ServicePool,), {"service": service, "__doc__": f"Pools of {service}."})
 
 
 def _secret(value: str | Secret | None) -> Secret | None:

@@ -37,6 +37,7 @@ class Region:
         self._lock = threading.Lock()
         self._made: Any = None
         self._client: Any = None
+        self._is_closed = False
         self._own = threading.local()
 
     def client(self) -> Any:
@@ -56,7 +57,11 @@ class Region:
         return self._own.resource
 
     def close(self) -> None:
-        """Close the connections of the client, if there is one."""
+        """Close the connections of the client, also of one that is being made."""
+        self._is_closed = True
+        self._close_client()
+
+    def _close_client(self) -> None:
         close = getattr(self._client, "close", None)
         if close is not None:
             close()
@@ -76,6 +81,8 @@ class Region:
             events.register("after-call", self._after_call)
             events.register("after-call-error", self._after_error)
         self._made = made
+        if self._is_closed:
+            self._close_client()
 
     def _before_each_request(self, **_: Any) -> None:
         self.limiter.acquire()

@@ -48,11 +48,12 @@ class Call:
         method: takes no arguments.
         name: of the thread.
         when_late: called when the method ends although it was given up, in its thread
-            or in the event loop, with what it has raised.
+            or in the event loop, with what it has raised.  It may return a task, which
+            then is a part of the call.
 
     Attributes:
         is_given_up: whether nobody waits for it any longer.
-        has_ended: whether the method is no longer running.
+        has_ended: whether the method is no longer running, nor what follows a late end.
         has_returned: whether it has returned before it was given up.
         is_cancelled: whether :meth:`cancel` was called.
     """
@@ -61,7 +62,7 @@ class Call:
         self,
         method: Callable[[], Any],
         name: str,
-        when_late: Callable[[BaseException | None], None],
+        when_late: Callable[[BaseException | None], "asyncio.Task[None] | None"],
     ) -> None:
         self.is_given_up = False
         self.has_ended = False
@@ -102,8 +103,7 @@ class Call:
     def cancel(self) -> None:
         """Cancel it if it is a coroutine, or returns one; a thread cannot be stopped."""
         self.is_cancelled = True
-        if self._task is not None:
-            self._task.cancel()
+        self._interrupt()
 
     def stack(self) -> str:
         """Return where the method is at the moment, as lines of a traceback."""
@@ -115,11 +115,11 @@ class Call:
         self._awaitable = awaitable
         self._task = task = asyncio.ensure_future(self._contained(awaitable))
         if self.is_cancelled:
-            asyncio.get_running_loop().call_soon(task.cancel)  # when it has begun
+            self._interrupt()
         if await has_ended(task, seconds, self.cancel):
             return task.result()
         stack = self.stack()
-        task.cancel()
+        self._interrupt()
         if await has_ended(task, GRACE):
             self.has_returned = task.result().error is None
         else:
@@ -138,9 +138,24 @@ class Call:
         """Be one of those around what this thread or this task does from now on."""
         _around.set((*calls_around(), self))
 
+    def _interrupt(self) -> None:
+        """Cancel the coroutine when it has begun, for one that never begins is never awaited."""
+        task = self._task
+        if task is not None and not task.done():
+            task.get_loop().call_soon(task.cancel)
+
     def _end_late(self, task: "asyncio.Task[Outcome]") -> None:
+        late = None
+        try:
+            late = self._when_late(task.result().error)
+        finally:
+            if late is None:
+                self._note_end()
+            else:
+                late.add_done_callback(self._note_end)
+
+    def _note_end(self, _: object = None) -> None:
         self.has_ended = True
-        self._when_late(task.result().error)
 
     async def _in_thread(self, seconds: float | None) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -169,11 +184,14 @@ class Call:
         except BaseException as error:
             outcome = Outcome(None, error)
         with self._lock:
-            self.has_ended = True
-        if self.is_given_up:
-            self._when_late(outcome.error)
-        else:
+            self.has_ended = not self.is_given_up
+        if self.has_ended:
             tell(outcome)
+            return
+        try:
+            self._when_late(outcome.error)
+        finally:
+            self.has_ended = True
 
 
 def calls_around() -> tuple[Call, ...]:

@@ -189,7 +189,8 @@ class Conductor:
         One that fails keeps no other from being shut down.
 
         Raises:
-            ComponentStateError: a component's own method calls it, and is waited for.
+            ComponentStateError: a component's own method calls it, and is waited for; or the
+                event loop of the setup, which another thread runs, was closed in the middle of it.
             ComponentError: one failed to, or has failed in use with nobody being told; several
                 as :exc:`~m3.errors.ConductorError`.
         """
@@ -371,9 +372,12 @@ class Conductor:
             return
         life.refuse_from_within()
         try:
-            await _awaited_at(life.home, self._stop(life))
+            stopping = _awaited_at(life.home, self._stop(life))
         except ComponentStateError:  # another thread has shut down
-            pass
+            life.home.join()
+            return
+        try:
+            await stopping
         finally:
             life.home.join()
 

@@ -1,7 +1,9 @@
 """From the setup to the shutdown of a graph of resources, on one event loop."""
 
 import asyncio
+import concurrent.futures
 import contextlib
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
@@ -57,7 +59,8 @@ class Lifecycle:
         self._ending = asyncio.Event()
         self._failure: ComponentError | None = None
         self._starting: asyncio.Future[None] | None = None
-        self._stopping: asyncio.Future[None] | None = None
+        self._stopping = threading.Lock()
+        self._stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
         claims.claim(self.components)
 
     async def start(self) -> None:
@@ -119,18 +122,20 @@ class Lifecycle:
         """
         Shut down what was set up, each after whoever needs it; the end of a start if there is one.
 
-        Further calls wait for the end of the first.
+        Further calls wait for the end of the first, which may run in another event loop.
 
         Raises:
             ComponentError: a shutdown failed; several as :exc:`ConductorError`.  Only the
                 first call raises.
         """
-        if self._stopping is not None:
-            await has_ended(self._stopping)
+        if not self._stopping.acquire(blocking=False):
+            await has_ended(asyncio.wrap_future(self._stopped))
             return
-        self.halt()
-        self._stopping = asyncio.ensure_future(self._stop())
-        await undisturbed(self._stopping)
+        try:
+            self.halt()
+            await undisturbed(asyncio.ensure_future(self._stop()))
+        finally:
+            self._stopped.set_result(None)
 
     async def health(self, seconds: float | None) -> dict[str, Exception | None]:
         """Check all components at once, each for so many seconds; return what is wrong."""

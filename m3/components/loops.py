@@ -3,9 +3,12 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import contextvars
 import threading
+import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from m3._parking import Switch
 from m3.errors import ComponentStateError, M3Error
@@ -16,6 +19,9 @@ T = TypeVar("T")
 
 GRACE = 1.0
 """Seconds in which what is left in a loop ends; then it is left to itself."""
+
+POLL = 0.05
+"""Seconds after which is looked again whether somebody else's loop still runs."""
 
 
 class LoopThread:
@@ -83,24 +89,130 @@ class CallersLoop:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self._thread = threading.current_thread()
+        self._driving = threading.Lock()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
-        """Run *coroutine* there, and return its future; if it does not run, run it now."""
-        if self.loop.is_running():
-            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        done: concurrent.futures.Future[T] = concurrent.futures.Future()
-        run = asyncio.run if self.loop.is_closed() else self.loop.run_until_complete
-        try:
-            done.set_result(run(coroutine))
-        except Exception as error:
-            done.set_exception(error)
-        return done
+        """
+        Run *coroutine* there, and return its future; if that loop is closed, run it now.
+
+        A loop that stands still is run for it.
+        """
+        if self.loop.is_closed():
+            return _done(asyncio.run, coroutine)
+        if threading.current_thread() is self._thread:
+            with self._driving:
+                if not self.loop.is_running():
+                    return _done(self.loop.run_until_complete, coroutine)
+        return Errand(coroutine, self.loop, self._driving).done
 
     def close(self) -> None:
         """Leave it to whom it belongs."""
 
     def join(self) -> None:
         """Do not wait for its end."""
+
+
+class Errand(Generic[T]):
+    """
+    A coroutine for the loop of another thread, which may end at any moment.
+
+    If it ends before the coroutine has begun, that runs in a loop of its own.
+
+    Args:
+        coroutine: what is to run.
+        loop: where.
+        driving: held by whoever runs the loop while it stands still.
+
+    Attributes:
+        done: its future.
+    """
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        loop: asyncio.AbstractEventLoop,
+        driving: threading.Lock,
+    ) -> None:
+        self.done: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._coroutine = coroutine
+        self._loop = loop
+        self._driving = driving
+        self._has_begun = False
+        run = contextvars.copy_context().run
+        threading.Thread(target=run, args=(self._run,), name="m3-errand", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            result = self._result()
+        except BaseException as error:
+            if self.done.set_running_or_notify_cancel():
+                self.done.set_exception(error)
+        else:
+            if self.done.set_running_or_notify_cancel():
+                self.done.set_result(result)
+        finally:
+            self._coroutine.close()
+
+    def _result(self) -> T:
+        while not self._loop.is_closed():
+            visit = self._visit()
+            try:
+                there = asyncio.run_coroutine_threadsafe(visit, self._loop)
+            except RuntimeError:  # it is closed
+                visit.close()
+                break
+            self.done.add_done_callback(partial(_cancel_with_it, there))
+            self._wait(there)
+            if there.done() and (self._has_begun or self.done.cancelled()):
+                return there.result()
+            visit.close()
+            if self._has_begun:
+                raise ComponentStateError("the event loop of setup() has ended in the middle of it")
+            self._await_end_of_loop()
+        return asyncio.run(self._coroutine)
+
+    async def _visit(self) -> T:
+        self._has_begun = True
+        return await self._coroutine
+
+    def _wait(self, there: "concurrent.futures.Future[T]") -> None:
+        """Wait until *there* is done or never will be."""
+        is_still = False
+        while not there.done() and not self._loop.is_closed():
+            was_still, is_still = is_still, not self._loop.is_running()
+            if was_still and is_still:
+                self._drive(there)
+            concurrent.futures.wait([there], POLL)
+
+    def _drive(self, there: "concurrent.futures.Future[T]") -> None:
+        with self._driving, contextlib.suppress(Exception, asyncio.CancelledError):
+            if not self._loop.is_running():
+                self._loop.run_until_complete(asyncio.wrap_future(there, loop=self._loop))
+
+    def _await_end_of_loop(self) -> None:
+        """Wait for the end of a loop that has cancelled its tasks, if it comes soon."""
+        end = time.monotonic() + GRACE
+        while not self._loop.is_closed() and time.monotonic() < end:
+            time.sleep(POLL)
+
+
+def _cancel_with_it(
+    there: "concurrent.futures.Future[T]", done: "concurrent.futures.Future[T]"
+) -> None:
+    if done.cancelled():
+        there.cancel()
+
+
+def _done(
+    run: Callable[[Coroutine[Any, Any, T]], T], coroutine: Coroutine[Any, Any, T]
+) -> "concurrent.futures.Future[T]":
+    done: concurrent.futures.Future[T] = concurrent.futures.Future()
+    try:
+        done.set_result(run(coroutine))
+    except Exception as error:
+        done.set_exception(error)
+    return done
 
 
 Home = LoopThread | CallersLoop

@@ -116,22 +116,27 @@ async def _outcome(
     return None
 
 
-def _end_late(node: Node, phase: str, error: BaseException | None) -> None:
-    """Look after a call that was given up and has ended now, in its thread or in its loop."""
+def _end_late(node: Node, phase: str, error: BaseException | None) -> "asyncio.Task[None] | None":
+    """
+    Look after a call that was given up and has ended now, in its thread or in its loop.
+
+    Return what of that goes on in the loop.
+    """
     component = node.resource
     component.logger.warning("%s() of %r, which was given up, has ended now", phase, component)
     if error is None and phase == "setup":
         late = _shut_down_late(node)
         if running_loop() is None:
             asyncio.run(late)
-        else:
-            task = asyncio.ensure_future(late)
-            _late.add(task)
-            task.add_done_callback(_late.discard)
-    else:
-        if error is not None:
-            component.logger.error("%s", describe(error), exc_info=error)
-        claims.release(node)
+            return None
+        task = asyncio.ensure_future(late)
+        _late.add(task)
+        task.add_done_callback(_late.discard)
+        return task
+    if error is not None:
+        component.logger.error("%s", describe(error), exc_info=error)
+    claims.release(node)
+    return None
 
 
 async def _shut_down_late(node: Node) -> None:

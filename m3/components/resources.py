@@ -1,5 +1,6 @@
 """What a conductor was given, and which of it an annotation gets."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ class Resources:
         self._patches: dict[Any, Any] = {}
         self._for_bases: list[Any] = []
         self._instances: dict[type, Any] = {}
+        self._making = threading.RLock()  # making one may add others
 
     def add(self, resource: Any, name: str | None = None) -> Any:
         """Add a class or an instance; return the instance, of a class always the same."""
@@ -45,10 +47,11 @@ class Resources:
         return self._current(resource)
 
     def _add_named(self, resource: Any, name: str) -> Any:
-        known = self._named.get(name)
-        if known is None:
-            self._named[name] = known = self._instance(resource)
-        elif known is not resource and type(known) is not resource:
+        with self._making:
+            known = self._named.get(name)
+            if known is None:
+                self._named[name] = known = self._instance(resource)
+        if known is not resource and type(known) is not resource:
             raise ComponentStateError(f"there is a resource named {name!r} already: {known!r}")
         return known
 
@@ -160,7 +163,9 @@ class Resources:
 
     def _of_class(self, cls: type) -> Any:
         if cls not in self._instances:
-            self._instances[cls] = self._make(cls)
+            with self._making:
+                if cls not in self._instances:
+                    self._instances[cls] = self._make(cls)
         return self._instances[cls]
 
     def _instance_once(self, resource: Any) -> Any:

@@ -48,7 +48,14 @@ class Once:
         """Forget each thing of which *is_meant*, told its key and it, says so."""
         for key, thing in self.made().items():
             if is_meant(key, thing):
-                self._slots.pop(key, None)
+                self._drop(key, thing)
+
+    def _drop(self, key: Hashable, thing: Any) -> None:
+        """Forget *thing*, and not what another thread has made in its place since."""
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is not None and slot.thing is thing:
+                del self._slots[key]
 
     def _slot(self, key: Hashable) -> Slot:
         with self._lock:

@@ -14,7 +14,7 @@ It is the same for all threads of the process.
 import os
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from typing import Any, NamedTuple, NoReturn
@@ -77,15 +77,17 @@ def configure(
         ImproperlyConfigured: the backends of a type are given as something else.
     """
     kept = {kind: _kept(kind, entries) for kind, entries in (pools or {}).items()}
+    configuration = Configuration(kept, dict(settings or {}))
+    before = _change(lambda _: configuration)
     undo = ExitStack()
-    undo.callback(_replace, _replace(Configuration(kept, dict(settings or {}))))
+    undo.callback(_change, lambda _: before)
     return undo
 
 
 def extend(pools: Mapping[Any, Entries]) -> None:
     """Say which backends of some types there are, and leave all else as it was configured."""
     kept = {kind: _kept(kind, entries) for kind, entries in pools.items()}
-    _replace(Configuration({**_current.pools, **kept}, _current.settings))
+    _change(lambda held: Configuration({**held.pools, **kept}, held.settings))
 
 
 def _kept(backend_type: Any, entries: Entries) -> Entries:
@@ -96,11 +98,11 @@ def _kept(backend_type: Any, entries: Entries) -> Entries:
     return entries if isinstance(entries, tuple) else list(entries)
 
 
-def _replace(configuration: Configuration) -> Configuration:
-    """Let *configuration* hold, and return what held before."""
+def _change(to: Callable[[Configuration], Configuration]) -> Configuration:
+    """Let what *to* makes of the configuration that holds be it, and return what held before."""
     global _current
     with _lock:
-        before, _current = _current, configuration
+        before, _current = _current, to(_current)
     return before
 
 

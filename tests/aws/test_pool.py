@@ -1,5 +1,6 @@
 """Pools as their users have them: clients of regions, several services, resources of m3."""
 
+import threading
 from unittest.mock import Mock
 
 import pytest
@@ -173,3 +174,41 @@ class TestMixin:
         """It is not ignored."""
         with pytest.raises(TypeError, match="'region'"):
             type("Wrong", (ServiceMixinPool,), {"services": {"s3": {"region": "us-east-1"}}})()
+
+
+def test_one_class_for_two_threads():
+    """Threads that ask for the class of a service at once get the same one."""
+    classes = []
+    others = []
+
+    def ask():
+        classes.append(ServicePool.of(Name("threads-test")))
+
+    class Name(str):
+        __slots__ = ()
+
+        def title(self):
+            if not others:
+                others.append(threading.Thread(target=ask))
+                others[0].start()
+                others[0].join(0.1)
+            return super().title()
+
+    ask()
+    others[0].join(10)
+    assert len(classes) == 2
+    assert classes[0] is classes[1]
+
+
+def test_a_client_that_is_made_during_the_shutdown():
+    """A client that is being made when the pool is shut down is closed as well."""
+    client = Mock()
+
+    class Slow(S3Pool):
+        def _connect_module_to_region(self, region):
+            self.shutdown()
+            return client
+
+    pool = Slow(connect=True, regions=["eu-west-1"])
+    assert pool.regions["eu-west-1"] is client
+    client.close.assert_called_once_with()

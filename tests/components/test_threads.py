@@ -227,3 +227,26 @@ def test_nothing_is_left():
     del conductor
     gc.collect()
     assert [reference() for reference in references] == [None, None]
+
+
+@pytest.mark.parametrize("name", [None, "named"])
+def test_a_class_that_two_threads_add(name):
+    """All threads that add a class at once get its one instance."""
+    added = []
+    others = []
+
+    def add():
+        added.append(conductor.add(Slow, name=name))
+
+    class Slow(Component):
+        def __init__(self):
+            if not others:
+                others.append(threading.Thread(target=add))
+                others[0].start()
+                others[0].join(0.1)
+
+    conductor = Conductor()
+    add()
+    others[0].join(10)
+    assert len(added) == 2
+    assert added[0] is added[1]

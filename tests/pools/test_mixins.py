@@ -13,6 +13,7 @@ from m3.pools import (
     SingletonCreateMixin,
     ThreadSafeCreateMixin,
 )
+from m3.pools.once import Once
 
 
 class Single(SingletonCreateMixin):
@@ -290,3 +291,19 @@ def test_a_default_without_the_name_of_its_setting():
     """The same error says what the class lacks."""
     with pytest.raises(AttributeError, match="SETTINGS_KEY"):
         DefaultBackendMixin.get_default()
+
+
+def test_two_that_forget_the_same_instance():
+    """What was made since in the place of a forgotten thing is not forgotten with it."""
+    once = Once()
+    old = once.get("key", object)
+
+    def is_meant(_, thing):
+        once.forget(lambda _, other: other is old)
+        once.get("key", object)
+        return thing is old
+
+    once.forget(is_meant)
+    new = once.made()["key"]
+    assert new is not old
+    assert once.get("key", object) is new

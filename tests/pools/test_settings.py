@@ -317,3 +317,22 @@ def test_who_is_asked_first(run, entry_points):
         "--settings=my_settings",
     )
     assert out == ["['hi']", "['hi', 'bye']", "['bye']", "['hi', 'bye']"]
+
+
+def test_two_threads_that_extend(monkeypatch):
+    """What one of two threads says at once about one type does not undo the other's."""
+    configure()
+    others = []
+
+    def configuration(*arguments):
+        if not others:
+            others.append(threading.Thread(target=settings.extend, args=({"b": [Bye]},)))
+            others[0].start()
+            others[0].join(0.1)
+        return real(*arguments)
+
+    real = settings.Configuration
+    monkeypatch.setattr(settings, "Configuration", configuration)
+    settings.extend({"a": [Hi]})
+    others[0].join(10)
+    assert settings.get_installed_pools() == {"a": [Hi], "b": [Bye]}
