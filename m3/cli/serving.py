@@ -93,13 +93,15 @@ class _Serving:
 
     def start(self) -> None:
         self._runner.start()
+        if not self._is_stopping:
+            self._say_ready()
+        self._runner.wait()
+
+    def _say_ready(self) -> None:
         names = ", ".join(self._runner.service_names)
         bus = self._runner.config.get("AMQP_URI", "memory://")
         self._announcer.ready(f"serving {names}")
         self._console.say(f"serving {names} on {bus}", services=self._runner.service_names)
-        if self._is_stopping:
-            self.request_stop()
-        self._runner.wait()
 
     def request_stop(self) -> None:
         self._is_stopping = True

@@ -117,7 +117,7 @@ class CountedRequest(Gateway_10):
         """Have the application answer."""
         with self.req.server.in_hand.one_more() as is_admitted:
             self.env[ADMITTED] = is_admitted
-            super().respond()  # type: ignore[no-untyped-call]
+            super().respond()
 
 
 class TidyServer(Server):

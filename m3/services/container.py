@@ -137,6 +137,7 @@ class ServiceContainer:
         self._examiner: Examiner | None = None
         self._workers: list[AtHand] = []
         self._observers: list[Observer] = []
+        self._lock = threading.Lock()
 
     @property
     def extensions(self) -> list[DecoratorDependency | AttributeDependency]:
@@ -149,19 +150,25 @@ class ServiceContainer:
         """
         Set up what the service needs, then let its entrypoints call it; returns when they do.
 
+        If it is stopped before that, this returns when it has ended.
+
         Raises:
             ServiceStateError: it was started before.
             ComponentError: a dependency could not start.
             SetupError: an entrypoint could not.
         """
-        self._require_new()
-        self._engine = Engine(self.plan())
-        self._examiner = Examiner(self._engine, called=_called)
+        engine = self._claim()
         try:
-            self._engine.start(block=False)
+            engine.start(block=False)
         except M3Error as error:
             self._name(error)
             raise
+        finally:
+            if engine.stopped():
+                self._direct.give_up()
+        if engine.stopped():
+            logger.info("service %r has ended before it was started", self.service_name)
+            return
         logger.info("service %r is started", self.service_name)
         if not self.entrypoints:
             logger.warning("service %r has no entrypoint: nothing calls it", self.service_name)
@@ -186,6 +193,8 @@ class ServiceContainer:
         """
         Close the entrypoints, let the calls at hand end, and stop the dependencies.
 
+        Called in one of its own workers or managed threads, it does not wait for that.
+
         Args:
             timeout: seconds that it may take; None for ``stop_timeout`` of the
                 configuration. Calls that have not ended by then are left behind.
@@ -195,6 +204,9 @@ class ServiceContainer:
         """
         if not self.is_started():
             return None
+        if self.is_called_from_within():
+            self.request_stop(timeout)
+            return self.report()
         report = self._running().stop(timeout)
         logger.info("service %r is stopped", self.service_name)
         return report
@@ -214,6 +226,12 @@ class ServiceContainer:
     def is_started(self) -> bool:
         """Return whether it runs, or did."""
         return self._engine is not None and self._engine.started()
+
+    def is_called_from_within(self) -> bool:
+        """Return whether this thread is one of its workers or of its managed threads."""
+        here = threading.current_thread()
+        workers = [] if self._engine is None else self._engine.workers
+        return any(each.thread is here for each in workers) or self._direct.threads.is_one(here)
 
     def report(self) -> Report:
         """Return what its pipeline has done so far."""
@@ -348,7 +366,11 @@ class ServiceContainer:
         self.entrypoints = [each for each in self.entrypoints if each.method_name in kept]
 
     def observe(self, observer: Observer) -> None:
-        """Have *observer* called with each call that has ended, in the thread of the call."""
+        """
+        Have *observer* called with each call that has ended, in the thread of the call.
+
+        What it raises is logged, and changes nothing for the call.
+        """
         self._observers.append(observer)
 
     def forget(self, observer: Observer) -> None:
@@ -358,7 +380,10 @@ class ServiceContainer:
     def call_ended(self, call: WorkerContext) -> None:
         """Tell the observers."""
         for observer in list(self._observers):
-            observer(call)
+            try:
+                observer(call)
+            except Exception:
+                logger.exception("an observer of %r has failed", call)
 
     def worker_began(self, at_hand: AtHand) -> None:
         """Take note of a worker, and of where it says what it does."""
@@ -446,6 +471,14 @@ class ServiceContainer:
                 if isinstance(owner, AttributeDependency):
                     where = f", dependency {owner.attr_name!r}"
                 each.args = (f"service {self.service_name!r}{where}: {each.args[0]}",)
+
+    def _claim(self) -> Engine:
+        """Return the engine, which is made for the first who asks."""
+        with self._lock:
+            self._require_new()
+            self._engine = Engine(self.plan())
+            self._examiner = Examiner(self._engine, called=_called)
+            return self._engine
 
     def _require_new(self) -> None:
         if self._engine is not None:

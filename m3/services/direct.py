@@ -168,6 +168,10 @@ class DirectCalls(HandedIn):
         self.threads.join()
         self._raise()
 
+    def give_up(self) -> None:
+        """Take no more, and answer what was not made; for a start that was not completed."""
+        super().cleanup()
+
     def _fail(self, error: Exception) -> None:
         self._error = self._error or error
         self.stop()

@@ -38,10 +38,15 @@ class ManagedThreads:
     def spawn(self, function: Callable[[], object], name: str) -> threading.Thread:
         """Call *function* in a thread of that name."""
         thread = threading.Thread(target=self._run, args=(function,), name=name, daemon=True)
-        thread.start()
         with self._lock:
+            thread.start()
             self._threads = [*(each for each in self._threads if each.is_alive()), thread]
         return thread
+
+    def is_one(self, thread: threading.Thread) -> bool:
+        """Return whether *thread* is one of them."""
+        with self._lock:
+            return thread in self._threads
 
     def leave(self) -> None:
         """Do not wait for them at the end."""
@@ -50,7 +55,9 @@ class ManagedThreads:
     def join(self) -> None:
         """Wait for all to end; say where those are that do not."""
         until = time.monotonic() + (0.0 if self._are_left else PATIENCE)
-        for thread in self._threads:
+        with self._lock:
+            threads = self._threads
+        for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
                 where = formatted(frames_of(thread))

@@ -1,10 +1,12 @@
 """Running several services in one process."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 from m3._parking import Switch
@@ -22,6 +24,8 @@ from m3.services.proxies import Service
 
 __all__ = ("ServiceRunner", "run_services")
 
+logger = logging.getLogger("m3.services")
+
 
 class ServiceRunner:
     """
@@ -32,6 +36,7 @@ class ServiceRunner:
         resources: likewise.
         clock: likewise.
         stopping: called when the stop begins, also when it is a failure that begins it; once.
+            What it raises is logged, and the stop goes on.
     """
 
     def __init__(
@@ -46,8 +51,10 @@ class ServiceRunner:
         self._resources = resources
         self._clock = clock
         self._containers: dict[str, ServiceContainer] = {}
-        self._is_started = False
+        self._starter: threading.Thread | None = None
+        self._start_is_over = Switch()
         self._is_stopping = False
+        self._timeout: float | None = None
         self._stopping = stopping
         self._errors: list[Exception] = []
         self._lock = threading.Lock()
@@ -93,30 +100,26 @@ class ServiceRunner:
         Start all services, each after those that it calls; returns when all run.
 
         If one fails, those before it are stopped, and what it raised is raised.
+        If they are stopped before all run, it starts no more of them, and returns when
+        none runs.
 
         Raises:
             ServiceStateError: it was started before.
         """
-        if self._is_started:
-            raise ServiceStateError("the services were started before")
-        self._is_started = True
+        self._claim()
         try:
-            for level in self._levels():
-                for container in level:
-                    container.start()
+            self._start_all()
         except BaseException as error:
             self._stop_all(None)
             self._errors += [error] if isinstance(error, Exception) else []
             self._ended.turn_on()
             raise
-        self._running = len(self._containers)
-        if not self._running:
-            self._ended.turn_on()
-        for container in self.containers:
-            name = f"m3-watch-{container.service_name}"
-            watch = threading.Thread(target=self._watch, args=(container,), name=name, daemon=True)
-            self._watchers.append(watch)
-            watch.start()
+        else:
+            self._watch_all()
+            if self._is_stopping:
+                self._stop_all(self._timeout)
+        finally:
+            self._start_is_over.turn_on()
 
     def wait(self, timeout: float | None = None) -> None:
         """
@@ -126,7 +129,7 @@ class ServiceRunner:
             TimeoutError: some still run after *timeout* seconds.
             StageError: a service has failed; :exc:`~m3.errors.PipelineError` if several have.
         """
-        if not self._is_started:
+        if self._starter is None:
             raise ServiceStateError("the services were not started")
         if not self._ended.wait(timeout):
             raise TimeoutError(f"services still run after {timeout:g} seconds")
@@ -139,21 +142,21 @@ class ServiceRunner:
         """
         Stop all services, those first that call others; blocks until they have stopped.
 
+        Called in a worker or a managed thread of one of them, it does not wait for that.
+
         Args:
             timeout: seconds that all of it may take; None for ``stop_timeout`` of the
                 configuration.
         """
-        self._stop_all(timeout)
-        self._join()
+        self._begin_stop(timeout)
+        self._end(partial(self._stop_all, timeout), timeout)
 
     def kill(self) -> None:
         """Stop all services without waiting for calls."""
-        self._begin_stop()
+        self._begin_stop(KILL_GRACE)
         for container in self.containers:
             container.abandon()
-        for container in self.containers:
-            container.kill()
-        self._join()
+        self._end(self._kill_all, KILL_GRACE)
 
     def health(self, *, checked: bool = True) -> dict[str, Health]:
         """
@@ -189,16 +192,59 @@ class ServiceRunner:
         if kind is None:
             self.wait()
 
-    def _begin_stop(self) -> None:
+    def _claim(self) -> None:
+        with self._lock:
+            if self._starter is not None:
+                raise ServiceStateError("the services were started before")
+            self._starter = threading.current_thread()
+
+    def _start_all(self) -> None:
+        """Start the services, until a stop begins."""
+        for level in self._levels():
+            for container in level:
+                if self._is_stopping:
+                    return
+                container.start()
+
+    def _watch_all(self) -> None:
+        """Begin to wait for the end of each service that was started."""
+        started = [container for container in self.containers if container.is_started()]
+        self._running = len(started)
+        if not started:
+            self._ended.turn_on()
+        for container in started:
+            name = f"m3-watch-{container.service_name}"
+            watch = threading.Thread(target=self._watch, args=(container,), name=name, daemon=True)
+            watch.start()
+            self._watchers.append(watch)
+
+    def _begin_stop(self, timeout: float | None) -> None:
         with self._lock:
             is_first = not self._is_stopping
+            if is_first:
+                self._timeout = timeout
             self._is_stopping = True
         if is_first:
-            self._stopping()
+            try:
+                self._stopping()
+            except Exception:
+                logger.exception("what is called when the services stop has failed")
+
+    def _end(self, stop: Callable[[], None], timeout: float | None) -> None:
+        """Call *stop* and wait for the end; the services' own code, which that ends, does not."""
+        if any(container.is_called_from_within() for container in self.containers):
+            threading.Thread(target=stop, name="m3-stop", daemon=True).start()
+            return
+        stop()
+        self._join(timeout)
+
+    def _kill_all(self) -> None:
+        for container in self.containers:
+            container.kill()
 
     def _stop_all(self, timeout: float | None) -> None:
-        self._begin_stop()
-        seconds = stop_timeout(self.config) if timeout is None else timeout
+        self._begin_stop(timeout)
+        seconds = self._seconds(timeout)
         until = time.monotonic() + seconds
         for level in reversed(self._levels()):
             left = max(KILL_GRACE, until - time.monotonic())
@@ -227,9 +273,14 @@ class ServiceRunner:
             levels[depths[name]].append(container)
         return levels
 
-    def _join(self) -> None:
-        """Wait for the watchers, whose services have all ended."""
-        for watcher in self._watchers:
+    def _seconds(self, timeout: float | None) -> float:
+        return stop_timeout(self.config) if timeout is None else timeout
+
+    def _join(self, timeout: float | None) -> None:
+        """Wait for a start that is not over yet, and the watchers, whose services have ended."""
+        if self._starter not in (None, threading.current_thread()):
+            self._start_is_over.wait(self._seconds(timeout))
+        for watcher in list(self._watchers):
             if watcher is not threading.current_thread():
                 watcher.join()
 
@@ -241,10 +292,11 @@ class ServiceRunner:
             with self._lock:
                 self._errors.append(error)
             self._stop_all(None)
-        with self._lock:
-            self._running -= 1
-            if not self._running:
-                self._ended.turn_on()
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self._ended.turn_on()
 
 
 def _called_by(container: ServiceContainer) -> set[str]:

@@ -1,5 +1,6 @@
 """What users need to test their services: alone, or in a container with parts replaced."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -139,20 +140,29 @@ def entrypoint_waiter(
         method_name: of the method.
         timeout: seconds to wait.
         callback: called with each call, its result and its exception; returns whether
-            it is the one to wait for. By default, the first is.
+            it is the one to wait for. By default, the first is. It is called with one call
+            at a time; what it raises comes out at the end of the block.
 
     Raises:
         RpcTimeout: it was not called in time.
         ExtensionNotFound: the method has no entrypoint.
     """
     container.entrypoint(method_name)
-    outcome, ended = WaitResult(), Switch()
+    outcome, ended, lock = WaitResult(), Switch(), threading.Lock()
+    errors: list[BaseException] = []
 
     def observe(call: WorkerContext) -> None:
-        if call.method_name != method_name or ended.is_on():
+        if call.method_name != method_name:
             return
-        if callback is None or callback(call, call.result, call.exception):
-            outcome.call = call
+        with lock:
+            if ended.is_on():
+                return
+            try:
+                if callback is not None and not callback(call, call.result, call.exception):
+                    return
+                outcome.call = call
+            except BaseException as error:
+                errors.append(error)
             ended.turn_on()
 
     container.observe(observe)
@@ -161,6 +171,8 @@ def entrypoint_waiter(
         if not ended.wait(timeout):
             where = f"{container.service_name}.{method_name}"
             raise RpcTimeout(f"no call of {where} has ended within {timeout:g} s")
+        if errors:
+            raise errors[0]
     finally:
         container.forget(observe)
 

@@ -126,6 +126,48 @@ def test_entrypoint_waiter_does_not_wait_for_ever(container):
         """Nothing calls it."""
 
 
+def fails(call, result, error):
+    """Say by an exception that the call is not what was expected."""
+    raise AssertionError(f"not {result}")
+
+
+def gives_up(call, result, error):
+    """Say so by what is no ``Exception``."""
+    pytest.fail(f"not {result}")
+
+
+@pytest.mark.parametrize(
+    ("callback", "raised"), [(fails, AssertionError), (gives_up, pytest.fail.Exception)]
+)
+def test_what_the_callback_of_a_waiter_raises(container, callback, raised):
+    """It comes out at the end of the block, and changes nothing for the call."""
+    with container:
+        with (
+            pytest.raises(raised, match="not nut sold"),
+            entrypoint_waiter(container, "sell", callback=callback),
+        ):
+            call = container.spawn_worker("sell", ("nut",))
+        assert call.result(20) == "nut sold"
+
+
+def test_entrypoint_waiter_takes_one_call(container):
+    """Of calls that end at the same time it is asked for one after the other."""
+    other, asked = threading.Event(), []
+
+    def callback(call, result, error):
+        asked.append(result)
+        if len(asked) > 1:
+            other.set()
+        other.wait(0.5)
+        return True
+
+    with container:
+        with entrypoint_waiter(container, "sell", callback=callback) as result:
+            calls = [container.spawn_worker("sell", (thing,)) for thing in ("nut", "bolt")]
+        assert {call.result(20) for call in calls} == {"nut sold", "bolt sold"}
+        assert asked == [result.get()]
+
+
 def test_replace_dependencies_by_objects():
     """A certain object in place of a dependency; one mock comes by itself."""
     container = ServiceContainer(Shop, {"AMQP_URI": "memory://testing"})
