@@ -127,7 +127,8 @@ class AmqpBus(Bus):
 
     def shutdown(self) -> None:
         """Close the consumers and both connections; what waits to be published is given up."""
-        if self._publishing is not None and self._publishing.link.is_inherited():
+        publishing = self._publishing
+        if publishing is not None and publishing.link.is_inherited():
             self._publishing = self._consuming = None
             return
         with self._lock:
@@ -165,9 +166,9 @@ class AmqpBus(Bus):
         """See :meth:`Bus.delete`."""
         publishing = self._up()
         for entity in entities:
-            duty = self._duty_of(entity, publishing)
-            if isinstance(entity, Queue) and self._consuming is not None:
-                for consumer in list(self._consuming.consumers):
+            duty, consuming = self._duty_of(entity, publishing), self._consuming
+            if isinstance(entity, Queue) and consuming is not None:
+                for consumer in list(consuming.consumers):
                     consumer.dismiss(entity.name)
             duty.link.call(partial(duty.topology.delete, entities=[entity]), PATIENCE)
 
@@ -265,6 +266,7 @@ class AmqpBus(Bus):
 
     def _receiving(self) -> Consuming:
         with self._lock:
+            self._up()  # it may have been shut down meanwhile
             if self._consuming is None:
                 consuming = Consuming(self._topology(), self._reconnect, self.logger)
                 consuming.link = self._linked(consuming, "receiving")

@@ -100,7 +100,6 @@ class MemoryBus(Bus):
         """See :meth:`Bus.consumer`."""
         broker = self._connected()
         queues = asked_for(queues, prefetch)
-        broker.declare(*queues)
         consumer = MemoryConsumer(broker, queues, prefetch, forget=self._consumers.discard)
         self._consumers.add(consumer)
         if self._broker is not broker:  # it was shut down meanwhile
@@ -115,7 +114,6 @@ class MemoryBus(Bus):
     ) -> MemoryListener:
         """See :meth:`Bus.listen`; who publishes calls *hear*."""
         broker = self._connected()
-        broker.declare(queue)
         listener = MemoryListener(broker, queue, hear, ended, forget=self._consumers.discard)
         self._consumers.add(listener)
         if self._broker is not broker:  # it was shut down meanwhile

@@ -1,5 +1,6 @@
 """``sqlite:///path``: a bus for the processes of one machine, in a file."""
 
+import threading
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ class SqliteBus(Bus):
             raise ConfigError(f"lease={lease!r}: a time of 0 or less is none")
         self.path = Path(path)
         self._lease = lease
+        self._lock = threading.Lock()
         self._clerk: Clerk | None = None
         self._consumers: set[SqliteConsumer] = set()
 
@@ -65,14 +67,16 @@ class SqliteBus(Bus):
         Raises:
             BusError: it cannot be used.
         """
-        if self._clerk is None:
-            clerk = Clerk(self.path.absolute(), self._lease, tell_failure=self.fail)
-            clerk.start()
-            self._clerk = clerk
+        with self._lock:
+            if self._clerk is None:
+                clerk = Clerk(self.path.absolute(), self._lease, tell_failure=self.fail)
+                clerk.start()
+                self._clerk = clerk
 
     def shutdown(self) -> None:
         """Close its consumers and the file."""
-        clerk, self._clerk = self._clerk, None
+        with self._lock:
+            clerk, self._clerk = self._clerk, None
         for consumer in list(self._consumers):
             consumer.close()
         if clerk is not None:

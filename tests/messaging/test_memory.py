@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from m3.errors import BusError
-from m3.messaging import Message, Queue, connect
+from m3.messaging import Exchange, Message, Queue, connect
 
 
 def test_buses_of_one_name_are_the_same():
@@ -178,3 +178,66 @@ def test_a_shutdown_wakes_publishers():
     bus.shutdown()
     thread.join()
     assert "not connected" in raised[0]
+
+
+def test_who_is_called_for_two_messages_leaves_one_to_others():
+    """A consumer of several queues that takes one message wakes who waits for the other."""
+    fanout = Exchange("fanout", type="fanout")
+    one, two = Queue("one", fanout), Queue("two", fanout)
+    with connect("memory://a") as bus:
+        bus.declare(one, two)
+        first, second = bus.consumer([two, one]), bus.consumer(one)
+        with first._broker.lock:
+            first._enlist()
+            second._enlist()
+        bus.publish(Message(body=b"1"), exchange="fanout")
+        assert first.receive(0).queue == "two"
+        assert second._bell.wait(0)
+        assert second.receive(0).queue == "one"
+
+
+class Interleaved:
+    """Becomes the lock of a broker; something happens as soon as it is let go."""
+
+    def __init__(self, broker, act):
+        self.broker, self.act = broker, act
+        self.lock, broker.lock = broker.lock, self
+
+    def __enter__(self):
+        return self.lock.__enter__()
+
+    def __exit__(self, *error):
+        self.lock.__exit__(*error)
+        self.broker.lock = self.lock
+        self.act()
+
+
+def test_a_queue_that_goes_while_a_consumer_comes():
+    """Whoever begins to receive finds the queue, though its last consumer ends just then."""
+    queue = Queue("seat", auto_delete=True)
+    with connect("memory://a") as bus:
+        Interleaved(bus._broker, bus.consumer(queue).close)
+        with bus.consumer(queue) as consumer:
+            bus.publish(Message(body=b"1"), routing_key="seat", mandatory=True)
+            assert consumer.receive(0).message.body == b"1"
+
+
+def test_a_queue_that_is_deleted_while_a_listener_comes():
+    """Whoever begins to listen finds the queue, though somebody deletes it just then."""
+    queue = Queue("seat")
+    with connect("memory://a") as bus:
+        bus.declare(queue)
+        bus.publish(Message(body=b"1"), routing_key="seat")
+        heard = []
+        Interleaved(bus._broker, lambda: bus.delete(queue))
+        bus.listen(queue, heard.append, id).close()
+    assert [message.body for message in heard] == [b"1"]
+
+
+def test_an_empty_queue_is_deleted():
+    """A queue that was deleted is there no longer, also if there was no message in it."""
+    with connect("memory://a") as bus:
+        bus.declare(Queue("jobs"))
+        bus.delete(Queue("jobs"))
+        with pytest.raises(BusError, match="no queue"):
+            bus.publish(Message(body=b"1"), routing_key="jobs", mandatory=True)

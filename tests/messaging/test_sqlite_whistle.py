@@ -2,9 +2,12 @@
 
 import itertools
 import os
+import threading
 from contextlib import ExitStack
 
 from m3.messaging import Message, Queue, connect
+from m3.messaging._sqlite import whistle
+from m3.messaging._sqlite.whistle import Whistle
 
 JOBS = Queue("jobs")
 
@@ -41,3 +44,26 @@ def test_what_a_closed_bus_of_the_process_had_comes_back(tmp_path):
             bus.publish(Message(body=b"1"), routing_key="jobs")
             assert holder.receive(20) is not None
         assert bus.consumer(JOBS).receive(20).attempts == 2
+
+
+def test_buses_of_the_process_come_and_go_meanwhile(tmp_path):
+    """A bus may be set up, or shut down, while another one looks for those of its process."""
+    own, is_over = Whistle(tmp_path), threading.Event()
+
+    def come_and_go():
+        while not is_over.is_set():
+            for number in range(100):
+                whistle._here[f"other{number}"] = own
+            for number in range(100):
+                del whistle._here[f"other{number}"]
+
+    others = threading.Thread(target=come_and_go)
+    others.start()
+    try:
+        for _ in range(2000):
+            own.greet(set())
+            assert own.know({own.name}) == set()
+    finally:
+        is_over.set()
+        others.join()
+        own.close()

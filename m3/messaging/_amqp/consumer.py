@@ -210,15 +210,21 @@ class AmqpConsumer(Consumer):
 
     def stop(self) -> None:
         """See :meth:`Consumer.stop`; what it has not received goes back to the queues."""
+        self._stop()
+
+    def _stop(self) -> bool:
+        """Stop it; return whether nobody had done so before."""
         if self._consuming.link.is_inherited():
-            self._is_stopped = True
-            return
+            was_stopped, self._is_stopped = self._is_stopped, True
+            return not was_stopped
         with self._lock:
             if self._is_stopped:
-                return
+                return False
             self._is_stopped = True
+            channel = self._channel
         self._bell.ring()
-        self._consuming.link.post(self._stop_deliveries)
+        self._consuming.link.post(partial(self._stop_deliveries, channel))
+        return True
 
     def close(self) -> None:
         """See :meth:`Consumer.close`."""
@@ -227,10 +233,20 @@ class AmqpConsumer(Consumer):
             return
         with self._lock:
             self._moved_all.wait_for(lambda: not self._moves, CLOSING)
-        if self._consuming.forget(self) and self._consuming.link.trouble is None:
-            with suppress(BusError):  # then the connection is lost, and all goes back
-                self._consuming.link.call(self._close, CLOSING, again=False)
+            channel = self._channel
+        if self._consuming.forget(self):
+            self._have_closed(channel)
         self.interrupt()
+
+    def _have_closed(self, channel: Channel | None) -> None:
+        """Have the channel closed, so that all goes back; later, if the broker is not there."""
+        link = self._consuming.link
+        with suppress(BusError):
+            if link.trouble is None:
+                link.call(partial(self._close, channel), CLOSING, again=False)
+                return
+        if channel is not None:
+            link.post(partial(self._close_late, channel))
 
     def dismiss(self, queue: str) -> None:
         """Do without a queue, which is about to be deleted."""
@@ -288,7 +304,9 @@ class AmqpConsumer(Consumer):
             raise
         channel.on_refused = self._refused
         self.refusal, self._refusals = None, 0
-        if self not in self._consuming.consumers:
+        if self._is_stopped:  # meanwhile: who has done so may know of no channel
+            self._close(channel, connection)
+        elif self not in self._consuming.consumers:
             self._consuming.consumers.append(self)
 
     def resume(self, connection: Connection) -> None:
@@ -357,7 +375,7 @@ class AmqpConsumer(Consumer):
             self._consuming.link.post(partial(self._consume_again, channel, queue))
 
     def _consume_again(self, channel: Channel, queue: Queue, _: Connection) -> None:
-        if channel is not self._channel or queue.name not in self._queues:
+        if channel is not self._channel or queue.name not in self._queues or self._is_stopped:
             return
         with suppress(AMQPError):  # which closes the channel; _refused() was called
             self._consuming.topology.declare_on(channel, queue)
@@ -385,9 +403,8 @@ class AmqpConsumer(Consumer):
         else:
             tag.channel.basic_reject(tag.number, requeue=verdict == "requeue")
 
-    def _stop_deliveries(self, _: Connection) -> None:
-        channel = self._channel
-        if channel is None:
+    def _stop_deliveries(self, channel: Channel | None, connection: Connection) -> None:
+        if channel is None or channel.connection is not connection:
             return
         for consumer_tag in list(channel.callbacks):
             channel.basic_cancel(consumer_tag)
@@ -396,9 +413,19 @@ class AmqpConsumer(Consumer):
         for delivery in arrived:
             channel.basic_reject(delivery.tag.number, requeue=True)
 
-    def _close(self, connection: Connection) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
+    def _close_late(self, channel: Channel, connection: Connection) -> None:
+        if channel.connection is not connection:  # then all has gone back
+            return
+        try:
+            self._close(channel, connection)
+        except LOST:
+            raise
+        except AMQPError as error:
+            self._consuming.logger.warning("RabbitMQ refuses to close: %s", reason(error))
+
+    def _close(self, channel: Channel | None, connection: Connection) -> None:
+        self._channel = None
+        if channel is not None and channel.connection is connection:
             channel.close()
         exclusive = [queue for queue in tuple(self._queues.values()) if queue.exclusive]
         if exclusive:

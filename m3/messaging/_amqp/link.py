@@ -92,8 +92,10 @@ class Call(Generic[Result]):
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end; return whether it came in time.  Otherwise it is not done any more."""
-        self._is_wanted = self._over.wait(timeout)
-        return self._is_wanted
+        is_over = self._over.wait(timeout)
+        if not is_over:
+            self._is_wanted = False
+        return is_over
 
     def result(self) -> Result:
         """Return its result, or raise its error."""
@@ -334,10 +336,16 @@ class Link:
         trace = error if level == logging.ERROR else None
         text = "the connection to RabbitMQ for %s is lost: %s"
         self._logger.log(level, text, self._purpose, reason(error), exc_info=trace)
-        for errand in list(self._errands):
+        waiting = [self._errands.popleft() for _ in range(len(self._errands))]
+        for errand in reversed(waiting):  # before those that others add meanwhile
             if isinstance(errand, Call) and not errand.again:
                 errand.give_up(BusError(f"the connection to RabbitMQ is lost: {reason(error)}"))
-        self._duty.interrupt()
+            else:
+                self._errands.appendleft(errand)
+        try:
+            self._duty.interrupt()
+        except Exception:
+            self._logger.exception("what the loss for %s leads to has failed", self._purpose)
 
     def _connected_again(self) -> Connection | None:
         attempts = 1

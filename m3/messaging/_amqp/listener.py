@@ -44,11 +44,12 @@ class AmqpListener(AmqpConsumer):
 
     def stop(self) -> None:
         """Hear nothing more."""
-        if not self.is_stopped:
-            super().stop()
+        if self._stop():
             self._ended(None)
 
     def _deliver(self, channel: Channel, queue: Queue, raw: Content | Received) -> None:
+        if self._is_stopped:  # it goes back with the channel
+            return
         try:
             message = opened(raw)
         except Exception as error:  # as any consumer

@@ -1,6 +1,7 @@
 """Messages on their way to the broker, until it has confirmed them."""
 
 import struct
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -117,6 +118,7 @@ class Publishing:
         self.topology = topology
         self._waiting: deque[Parcel] = deque()
         self._unconfirmed: dict[int, Parcel] = {}
+        self._taking_back = threading.Lock()
         self._sent = 0
         self._suspects = 0
         self._channel: Channel | None = None
@@ -161,6 +163,7 @@ class Publishing:
         connection.on_blocked = partial(self._block, True)
         connection.on_unblocked = partial(self._block, False)
         self.topology.declare_again(connection)
+        self._take_back()
         self._open(connection)
 
     def interrupt(self) -> None:
@@ -176,9 +179,9 @@ class Publishing:
             self._take_back()
 
     def end(self, error: BusError) -> None:
-        """Give up what is on its way."""
+        """Give up what is on its way; several threads may do so at once."""
         self._take_back()
-        with suppress(IndexError):  # another thread may do the same
+        with suppress(IndexError):
             while True:
                 self._waiting.popleft().finish(error)
 
@@ -197,8 +200,9 @@ class Publishing:
         self._flush(connection)
 
     def _take_back(self) -> None:
-        self._waiting.extendleft(reversed(self._unconfirmed.values()))
-        self._unconfirmed.clear()
+        with self._taking_back:
+            unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        self._waiting.extendleft(reversed(unconfirmed.values()))
 
     def _flush(self, _: Connection) -> None:
         while self._waiting and self._channel is not None and not self.is_blocked:

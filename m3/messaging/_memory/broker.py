@@ -64,13 +64,14 @@ class Broker:
             for entity in entities:
                 if isinstance(entity, Exchange):
                     self._delete_exchange(entity.name)
-                elif shelf := self._shelves.get(entity.name):
+                elif (shelf := self._shelves.get(entity.name)) is not None:
                     self._delete_shelf(shelf)
             self._room.notify_all()
 
-    def shelf(self, name: str) -> Shelf:
-        """Return the queue of that name; the lock is held."""
-        return self._shelves[name]
+    def shelf(self, queue: Queue) -> Shelf:
+        """Let a queue be there, and return it; the lock is held."""
+        self._declare_queue(queue)
+        return self._shelves[queue.name]
 
     def _declare_exchange(self, exchange: Exchange) -> None:
         if not exchange.name:

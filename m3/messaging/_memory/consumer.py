@@ -38,9 +38,8 @@ class MemoryConsumer(Consumer):
         self._unsettled: dict[object, Entry] = {}
         self._offered_to: Callable[[Delivery], bool] | None = None
         self._left: deque[Delivery] = deque()
-        names = [queue.name for queue in queues]
         with broker.lock:
-            self._shelves = [broker.shelf(name) for name in names]
+            self._shelves = [broker.shelf(queue) for queue in queues]
             for shelf in self._shelves:
                 if shelf.spec.exclusive and shelf.consumers:
                     raise BusError(f"queue {shelf.spec.name!r} is exclusive, and has a consumer")
@@ -69,7 +68,11 @@ class MemoryConsumer(Consumer):
     def _take(self) -> Delivery | None:
         if self._is_stopped:
             return None
-        return self._left.popleft() if self._left else self._take_next()
+        delivery = self._left.popleft() if self._left else self._take_next()
+        if len(self._shelves) > 1:  # it may have been called for another message, which it leaves
+            for shelf in self._shelves:
+                shelf.wake_one()
+        return delivery
 
     def _take_next(self) -> Delivery | None:
         if len(self._unsettled) >= self._prefetch:

@@ -26,7 +26,7 @@ class MemoryListener:
         self._ended = ended
         self._forget = forget
         with broker.lock:
-            shelf = broker.shelf(queue.name)
+            shelf = broker.shelf(queue)
             if shelf.consumers:
                 raise BusError(f"queue {queue.name!r} is exclusive, and has a consumer")
             shelf.consumers, shelf.hear = 1, hear

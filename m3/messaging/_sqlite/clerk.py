@@ -184,6 +184,8 @@ class Clerk:
                 topology.remove_consumer(database, self._session, name)
 
         with self._lock:
+            if claimant not in self._claimants:
+                return
             self._claimants = tuple(one for one in self._claimants if one is not claimant)
         self.do(remove, timeout=PATIENCE)
 
@@ -227,7 +229,7 @@ class Clerk:
         except Exception as error:
             self._end_reason = f"has failed: {describe(error)}"
             self._tell_failure(_told(self.path, error))
-            for claimant in self._claimants:
+            for claimant in self._shut():
                 claimant.fail(self._ended())
         finally:
             self._end()
@@ -264,10 +266,15 @@ class Clerk:
         self._meet()
         self._whistle.greet(sessions.whistles(self._database))
 
-    def _end(self) -> None:
+    def _shut(self) -> tuple[Claimant, ...]:
+        """Take nothing more; return those who are to be told, and whom nothing is found for."""
         with self._lock:
             self._is_closed = True
-            self._claimants = ()
+            claimants, self._claimants = self._claimants, ()
+        return claimants
+
+    def _end(self) -> None:
+        self._shut()
         leave = partial(sessions.end, whistle=self._whistle.name)
         with suppress(Exception):  # others see on its whistle that it is gone
             self._write([Job(leave)])

@@ -82,6 +82,8 @@ class SqliteConsumer(Consumer):
         try:
             self._clerk.look()
         except BusError:
+            with self._lock:
+                self._is_hungry = self._is_unanswered = False
             if not self._is_stopped:  # it may have been closed, with the bus, just now
                 raise
 

@@ -65,7 +65,7 @@ class Whistle:
 
     def greet(self, names: set[str]) -> None:
         """Wake those of other processes, so that they learn when it is gone."""
-        self.call(names - _here.keys())
+        self.call(names - set(_here))
 
     def wait(self, seconds: float) -> set[str]:
         """
@@ -95,7 +95,7 @@ class Whistle:
         """
         for name in self._others.keys() - names:
             self._forget(name)
-        near, self._near = self._near, names & _here.keys() - {self.name}
+        near, self._near = self._near, names & set(_here) - {self.name}
         gone = (near & names) - self._near
         new = names - self._others.keys() - self._near - gone - {self.name}
         return gone | {name for name in new if self._is_gone(name)}
