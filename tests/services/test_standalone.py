@@ -50,8 +50,9 @@ def test_a_dispatcher_is_for_all_threads(hurried, config, monkeypatch):
     opened = []
 
     def kept_bus_of(config):
-        opened.append(bus_of(config))
-        return opened[-1]
+        bus = bus_of(config)
+        opened.append(bus)
+        return bus
 
     monkeypatch.setattr(standalone, "bus_of", kept_bus_of)
     dispatch = StandaloneDispatcher(config)
