@@ -431,6 +431,7 @@ def test_clients_that_go_before_their_answer_take_no_place_with_them(start):
             # It goes as one that is killed does.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         Quiet.may_end.release()
+        container.entrypoint("item").server._in_hand.await_none(5)
     assert ask("GET", "/file")[0] == 200
 
 
