@@ -340,7 +340,8 @@ cdef class Ledger:
         return True
 
     def advance(self):
-        """Move the mark over all that is done; return over how many items.
+        """
+        Move the mark over all that is done; return over how many items.
 
         Not while another thread does this, :meth:`release` or :meth:`answer_rest`.
         """

@@ -1,11 +1,9 @@
 """The clients of AWS services, one per region, as a resource."""
 
 import os
-import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from m3._messages import closest, did_you_mean
@@ -16,6 +14,7 @@ from m3.aws.regions import Regions, canonical, listed, meant, meant_globally
 from m3.aws.session import Session, configured
 from m3.components.component import Component
 from m3.errors import ConfigError, UnknownNameError, describe
+from m3.pools.once import Once
 from m3.secret import Secret
 
 __all__ = ("ServiceMixinPool", "ServicePool")
@@ -119,8 +118,8 @@ class ServicePool(Component):
 
         It is one class per name, so that it can stand in an annotation.
         """
-        with _one_at_a_time:
-            return _class_of(service)
+        found: type[ServicePool] = _classes.get(service, _class_of, service)
+        return found
 
     def __repr__(self) -> str:
         regions = listed(self.regions) or "not connected"
@@ -411,10 +410,9 @@ class ServiceMixinPool(Component):
             pool.health()
 
 
-_one_at_a_time = threading.Lock()
+_classes = Once()
 
 
-@cache
 def _class_of(service: str) -> type[ServicePool]:
     name = service.title().replace("-", "") + "Pool"
     return type(name, (ServicePool,), {"service": service, "__doc__": f"Pools of {service}."})
