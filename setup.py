@@ -11,6 +11,7 @@ DEBUG = bool(os.environ.get("M3_DEBUG"))
 SANITIZE = os.environ.get("M3_SANITIZE")
 
 MODULES = (
+    "_frames",
     "_threads",
     "_parking",
     "_edge",
@@ -44,7 +45,7 @@ setup(
                 f"m3.{name}",
                 [f"m3/{name}.pyx"],
                 include_dirs=["m3"],
-                depends=["m3/_sync.h"],
+                depends=["m3/_sync.h", "m3/_frames.h"],
                 extra_compile_args=flags(),
                 extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
             )

@@ -1,21 +1,31 @@
 """Where a thread is at the moment, for those who have to say where something hangs."""
 
-import sys
 import threading
 import traceback
 from collections.abc import Iterable
-from types import FrameType
+from types import CodeType
+from typing import NamedTuple
 
-__all__ = ("formatted", "frames_of")
+from m3._frames import places_of
 
-
-def frames_of(thread: threading.Thread | None) -> list[FrameType]:
-    """Return the frames of a thread, the outermost first; none if it has ended."""
-    frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None
-    return [each for each, _ in traceback.walk_stack(frame)][::-1] if frame is not None else []
+__all__ = ("Place", "formatted", "frames_of")
 
 
-def formatted(frames: Iterable[FrameType]) -> str:
-    """Return *frames* as lines of a traceback."""
-    lines = ((frame, frame.f_lineno) for frame in frames)
-    return "".join(traceback.StackSummary.extract(lines).format())
+class Place(NamedTuple):
+    """Where a frame is: the code that it runs, and the line."""
+
+    code: CodeType
+    line: int
+
+
+def frames_of(thread: threading.Thread | None) -> list[Place]:
+    """Return where the frames of a thread are, the outermost first; none if it has ended."""
+    if thread is None or thread.ident is None or not thread.is_alive():
+        return []
+    return [Place(code, line) for code, line in reversed(places_of(thread.ident))]
+
+
+def formatted(places: Iterable[Place]) -> str:
+    """Return *places* as lines of a traceback."""
+    lines = [(code.co_filename, line, code.co_name, None) for code, line in places]
+    return "".join(traceback.StackSummary.from_list(lines).format())

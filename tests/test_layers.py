@@ -23,7 +23,6 @@ FLOORS = (
         "_plain",
         "_scopes",
         "_shown",
-        "_stacks",
         "_messages",
         "_root_errors",
         "_resource_errors",
@@ -31,6 +30,8 @@ FLOORS = (
     },
     {
         "_sync",
+        "_frames",
+        "_stacks",
         "_threads",
         "_parking",
         "_edge",

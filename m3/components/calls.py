@@ -5,10 +5,9 @@ import contextvars
 import inspect
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
-from m3._stacks import formatted, frames_of
+from m3._stacks import Place, formatted, frames_of
 
 __all__ = ("Call", "Overdue", "calls_around", "has_ended", "undisturbed")
 
@@ -107,12 +106,12 @@ class Call:
 
     def stack(self) -> str:
         """Return where the method is at the moment, as lines of a traceback."""
-        if self._awaitable is not None:
-            return _of_method(_frames_of(self._awaitable))
-        return _of_method(frames_of(self._thread))
+        is_suspended = self._awaitable is not None and not _is_running(self._awaitable)
+        frames = _frames_of(self._awaitable) if is_suspended else frames_of(self._thread)
+        return _of_method(frames)
 
     async def _in_loop(self, awaitable: Awaitable[Any], seconds: float | None) -> Outcome:
-        self._awaitable = awaitable
+        self._awaitable, self._thread = awaitable, threading.current_thread()
         self._task = task = asyncio.ensure_future(self._contained(awaitable))
         if self.is_cancelled:
             self._interrupt()
@@ -246,16 +245,21 @@ async def undisturbed(
     raise asyncio.CancelledError
 
 
-def _frames_of(awaitable: Any) -> list[FrameType]:
+def _is_running(awaitable: Any) -> bool:
+    """Return whether a coroutine, or what it awaits, keeps the thread of its loop busy."""
+    return bool(getattr(awaitable, "cr_running", False))
+
+
+def _frames_of(awaitable: Any) -> list[Place]:
     """Return where a coroutine is: its own frame, that of what it awaits, and so on."""
-    frames = []
+    places = []
     while (frame := getattr(awaitable, "cr_frame", None)) is not None:
-        frames.append(frame)
+        places.append(Place(frame.f_code, frame.f_lineno))
         awaitable = awaitable.cr_await
-    return frames
+    return places
 
 
-def _of_method(frames: list[FrameType]) -> str:
-    """Return *frames* as lines of a traceback, without those that are around the method."""
-    own = [frame for frame in frames if frame.f_globals.get("__name__") == __name__]
-    return formatted(frames[frames.index(own[-1]) + 1 :] if own else frames)
+def _of_method(places: list[Place]) -> str:
+    """Return *places* as lines of a traceback, without those that are around the method."""
+    own = [at for at, place in enumerate(places) if place.code.co_filename == __file__]
+    return formatted(places[own[-1] + 1 if own else 0 :])

@@ -149,5 +149,5 @@ class Watchdog:
 def _stack_of(thread: threading.Thread | None) -> str:
     """Return where a thread is, below the frames of m3, as lines of a traceback."""
     frames = frames_of(thread)
-    own = [at for at, frame in enumerate(frames) if frame.f_code.co_filename.startswith(ENGINE)]
+    own = [at for at, frame in enumerate(frames) if frame.code.co_filename.startswith(ENGINE)]
     return formatted(frames[own[-1] + 1 if own else 0 :])

@@ -1,0 +1,3 @@
+from types import CodeType
+
+def places_of(ident: int) -> list[tuple[CodeType, int]]: ...
