@@ -2,6 +2,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from m3._parking import Switch
 from m3._queue import BoundedQueue
 
@@ -12,6 +14,12 @@ def make_calls(
     calls: BoundedQueue[tuple[Callable[..., object], tuple[Any, ...], Any]],
     done: Callable[[Any, BaseException | None], object],
 ) -> None: ...
+
+@disjoint_base
+class Held:
+    def __init__(self, lock: threading.Lock | threading.RLock, seconds: float) -> None: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *_: object) -> None: ...
 
 class Started(Switch):
     def set(self) -> None: ...

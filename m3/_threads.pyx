@@ -100,6 +100,30 @@ class Thread(threading.Thread):
             finish(self._acts[1], error.__context__ or error)  # KeyError of its removal
 
 
+cdef class Held:
+    """
+    Holds *lock* for a ``with`` block, if it can be had within so many *seconds*.
+
+    ``as`` gives whether it can.  No strike leaves the lock held.
+    """
+
+    cdef object lock
+    cdef double seconds
+    cdef bint is_held
+
+    def __init__(self, lock, double seconds):
+        self.lock = lock
+        self.seconds = seconds
+
+    def __enter__(self):
+        self.is_held = self.lock.acquire(True, self.seconds)
+        return self.is_held
+
+    def __exit__(self, *_):
+        if self.is_held:
+            self.lock.release()
+
+
 def make_calls(calls, done):
     """
     Make the calls that come, one after the other, until the queue is shut down.

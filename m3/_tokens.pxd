@@ -32,6 +32,10 @@ cdef class Tally:
     cdef void count(self, int outcome) noexcept
 
 
+cdef class SharedTally(Tally):
+    cdef m3_mutex mutex
+
+
 cdef class Token:
     cdef m3_mutex mutex
     cdef size_t pending

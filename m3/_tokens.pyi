@@ -31,6 +31,9 @@ class Tally:
     def ask(self) -> None: ...
 
 @disjoint_base
+class SharedTally(Tally): ...
+
+@disjoint_base
 class Token:
     position: Any
     def __new__(cls, position: Any = None) -> Self: ...

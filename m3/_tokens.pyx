@@ -77,6 +77,18 @@ cdef class Tally:
             self.failed += 1
 
 
+cdef class SharedTally(Tally):
+    """A tally in which several threads may count."""
+
+    def __cinit__(self):
+        m3_mutex_init(&self.mutex)
+
+    cdef void count(self, int outcome) noexcept:
+        m3_lock(&self.mutex)
+        Tally.count(self, outcome)
+        m3_unlock(&self.mutex)
+
+
 cdef class Token:
     """Follows what is made from one source item until all of it has ended."""
 

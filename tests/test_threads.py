@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from m3._queue import BoundedQueue
-from m3._threads import Thread, carry_out, make_calls
+from m3._threads import Held, Thread, carry_out, make_calls
 
 
 class Bolt(BaseException):
@@ -97,3 +97,14 @@ def test_calls_are_made_in_order_until_the_end():
     make_calls(calls, lambda ticket, error: told.append((ticket, error)))
     assert made == [1, 3]
     assert told == [("first", None), ("second", error), ("third", None)]
+
+
+def test_a_lock_is_held_if_it_can_be_had_in_time():
+    """A block is told whether its lock could be had; whose it is then, it is free after it."""
+    lock = threading.Lock()
+    with Held(lock, -1.0) as is_held:
+        assert is_held is True
+        with Held(lock, 0.01) as is_held_again:
+            assert is_held_again is False
+        assert lock.locked()
+    assert not lock.locked()

@@ -61,7 +61,7 @@ class Amendments:
         marks = {key: mark for key, mark in checkpoint.sinks.items() if key != LETTERS}
         self._state.amend(marks)
 
-    def close(self) -> None:
+    def close(self, seconds: float | None = None) -> None:
         """Do nothing: the state is open for as long as the redrive lasts."""
 
 

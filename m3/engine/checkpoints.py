@@ -240,12 +240,17 @@ class Checkpoints:
         if self._thread is not None:
             self._thread.join()
 
-    def close(self) -> None:
-        """Let another run use the state."""
+    def close(self, seconds: float | None = None) -> None:
+        """
+        Let another run use the state; wait about so many *seconds* for a write under way.
+
+        Raises:
+            StateError: it is still under way, and the state stays in use until it is over.
+        """
         if self._guard is not None:
-            self._guard.end()
+            self._guard.end(seconds)
         if self._store is not None:
-            self._store.close()
+            self._store.close(seconds)
 
     # -- the thread
 

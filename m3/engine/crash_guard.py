@@ -18,9 +18,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from m3._threads import Held
 from m3._types import Failure, Item
 from m3.engine.crash_record import DEATHS_ALONE, GROUP, CrashRecord
 from m3.engine.dead_letter import kept_position
+from m3.engine.last_out import LEAST
 from m3.engine.state import Checkpoint, StateStore, StateView
 from m3.errors import CrashError, StateError, abridged
 
@@ -101,10 +103,15 @@ class CrashGuard:
         begun = [key for key, it in ledgers.items() if it is not None and it.has_begun]
         return bool(begun) and all(now.get(key) != before.get(key) for key in begun)
 
-    def end(self) -> None:
-        """Note that the run has ended in order; if that cannot be noted, it counts as dead."""
-        with self._lock, suppress(StateError):
-            if self._record.is_running:
+    def end(self, seconds: float | None = None) -> None:
+        """
+        Note that the run has ended in order; if that cannot be noted, it counts as dead.
+
+        Waits about so many *seconds* for a write that is under way.
+        """
+        patience = -1.0 if seconds is None else max(seconds, LEAST)
+        with Held(self._lock, patience) as is_alone, suppress(StateError):
+            if is_alone and self._record.is_running:
                 self._keep(self._record.ended())
 
     def _keep(self, record: CrashRecord) -> None:

@@ -2,17 +2,17 @@
 The plan running: build, set up, run, drain, stop.
 
 What a signal handler may call (``request_stop``, ``abandon``, ``stop``) turns
-on switches and wakes whoever waits; no user code runs in it, and the one lock
-there is, is never held while something is waited for.  The states, in order::
+on switches and wakes whoever waits; no user code runs in it, and it waits for
+nobody if it has interrupted who holds the one lock.  The states, in order::
 
     created -> running -> stopping -> finished | failed
 """
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
-from m3._loops import close, discard
 from m3.engine.at_exit import forget, watch
 from m3.engine.books import Books
 from m3.engine.callbacks import Callbacks
@@ -25,14 +25,14 @@ from m3.engine.report import Report, State
 from m3.engine.resources import Resources
 from m3.engine.results import Results
 from m3.engine.runtime import Runtime
-from m3.engine.setups import Setups
 from m3.engine.stopwatch import Stopwatch
 from m3.engine.stores import Stores
 from m3.engine.summary import summarize
 from m3.engine.timeouts import Watchdog
 from m3.engine.untold import keep_untold, take_untold, tell
 from m3.engine.validation import validate
-from m3.engine.workers import Worker, staff
+from m3.engine.waits import Waits
+from m3.engine.workers import Worker, are_prepared, dismiss, staff
 from m3.errors import EngineStateError, M3Error, PlanError, StageError
 
 __all__ = ("Engine",)
@@ -65,8 +65,6 @@ class Engine:
         self.aborting = self.runtime.switch()
         self.tracking = needs_tokens(plan)
         self.stores = Stores(plan)
-        self._winding_down = self.runtime.switch()
-        self._ended = self.runtime.switch()
         self._layout = Layout()
         self.workers: list[Worker] = []
         self._live: set[object] = set()
@@ -77,10 +75,11 @@ class Engine:
         self._at_abort = Callbacks(self.aborting)
         self._watchdog = Watchdog(self)
         self.books = Books(self.workers)
-        self._stop_requested = False
-        self._deadline = Deadline(self.runtime)
-        self._setups = Setups(self.runtime, self._deadline)
-        self.resources = Resources(plan, self.runtime, self.fail, self._setups.tell)
+        self._stop_requested = self._is_given_up = self._has_ended = False
+        self._deadline = Deadline(self.runtime, plan.stop_timeout)
+        self._waits = Waits(self._deadline)
+        errors = self.failures.errors
+        self.resources = Resources(plan, self.runtime, errors, self.fail, self._waits)
         self._stopwatch = Stopwatch(self.runtime)
 
     # -- running it
@@ -123,7 +122,7 @@ class Engine:
         """
         self._require_started()
         until = None if timeout is None else self.runtime.monotonic() + timeout
-        if not self._winding_down.wait(timeout) or not self._settle(until):
+        if not self._settle(until):
             raise TimeoutError(f"pipeline {self.plan.name!r} still runs after {timeout} seconds")
         self.raise_failures()
         return self.report()
@@ -133,15 +132,18 @@ class Engine:
         Let the frontends end at their next item, drain the queues, clean up.
 
         Returns by its deadline, *timeout* seconds from now (by default, those
-        of the plan): shortly before it what is still queued is abandoned, and
-        workers that do not end then are in the report's ``hung``, with their
-        stacks.  Called by a stage's own code, it does not wait.
+        of the plan; of several that were given, the earliest counts): shortly
+        before it what is still queued is abandoned, and workers that do not end
+        then are in the report's ``hung``, with their stacks.  Called by a
+        stage's own code, or by a signal handler just when the run is being
+        ended in its thread, it does not wait.
 
         Raises:
             EngineStateError: it was not started.
         """
         self.request_stop(timeout)
-        if not any(worker.thread is threading.current_thread() for worker in self.workers):
+        this = threading.current_thread()
+        if not self._holds_lock() and not any(worker.is_in(this) for worker in self.workers):
             self._settle()
             take_untold(self)
         return self.report()
@@ -267,9 +269,9 @@ class Engine:
 
     # -- what the workers tell it (see m3.engine.work.Run)
 
-    def prepared(self, worker: Worker) -> None:
-        """Take note that the setup of *worker* is over, well or not."""
-        self._setups.tell(worker)
+    def prepared(self) -> None:
+        """Take note that the setup of a worker is over, well or not."""
+        self._waits.tell()
 
     def fail(self, failure: M3Error) -> None:
         """End the run because of *failure*: what is queued is abandoned."""
@@ -300,10 +302,10 @@ class Engine:
             self._live.discard(worker)
             is_last = not self._live
         if is_last:
-            self._await_resources(self.resources.stop())
+            self.resources.shut_down()
             self._close_books()
-            self._ended.turn_on()
-            self._winding_down.turn_on()
+            self._has_ended = True
+            self._waits.tell()
 
     def at_abort(self, function: Callable[[], object]) -> None:
         """Call *function* when the run is over, perhaps again; at once if it is."""
@@ -348,7 +350,8 @@ class Engine:
             self.limits = FailureLimits(self.plan, self._layout.pools, self.workers)
             pools = [staff(pool, self) for pool in reversed(self._layout.pools)]
             takers: set[object] = {TAKER} if collect else set()
-            self._await_resources(self.resources.start(self._layout.pools))
+            self.resources.start(self._layout.pools)
+            self.resources.settle()
             if self.resources.are_up and self._set_up(pools, takers):
                 self.stores.begin(self, self.workers)
                 for worker in self.workers:
@@ -373,34 +376,20 @@ class Engine:
         for workers in pools:
             for worker in workers:
                 worker.start()
-            missing = self._setups.await_all(workers)
-            self.failures.note_hung(who.hung_error() for who in workers if who in missing)
+            self._waits.until(partial(are_prepared, workers))
+            self.failures.note_hung(who.hung_error() for who in workers if not who.is_prepared)
             self.failures.errors += [worker.setup_error for worker in workers if worker.setup_error]
             if self.failures.errors or self.failures.hung or self.aborting.is_on():
                 return False
         return True
 
-    def _await_resources(self, has_begun: bool) -> None:
-        """If resources are being set up or shut down, wait for it as long as there is time."""
-        if has_begun and self._setups.await_all([self.resources]):
-            self.failures.errors += self.resources.give_up(self._deadline.seconds)
-        elif has_begun:
-            self.resources.join()
-            self.failures.errors += self.resources.errors
-
     def _undo_setup(self) -> None:
         """Clean up, in reverse, what was set up."""
         self._abort()
         try:
-            for worker in reversed(self.workers):
-                worker.let_go()
-                if worker.thread is not None:
-                    worker.thread.join(self._deadline.left())
+            dismiss(self.workers, self._deadline.left)
         finally:
-            for worker in self.workers:
-                worker.let_go()
-                worker.close()
-            self._await_resources(self.resources.stop())
+            self.resources.shut_down()
             self._give_up()
             self._close_books()
 
@@ -416,24 +405,18 @@ class Engine:
     # -- the end
 
     def _wind_down(self, timeout: float | None) -> None:
-        """End the input, and set the deadline for the rest, if none was set."""
-        if timeout is not None or not self._deadline.is_set():
-            self._deadline.set(self.plan.stop_timeout if timeout is None else timeout)
+        """End the input, and set the deadline for the rest."""
+        self._deadline.set(timeout)
         self.stopping.turn_on()
         self.resources.halt()
         for worker in self.workers:
             worker.work.end_input()
-        self._setups.tell()  # has the deadline looked at
-        self._winding_down.turn_on()
+        self._waits.tell()
 
     def _abort(self) -> None:
         """Give up what is queued: every worker ends after the item at hand."""
         self.aborting.turn_on()
-        for queue in self._layout.queues:
-            close(queue)
-        for pool in self._layout.pools:
-            if pool.sequencer is not None:
-                pool.sequencer.wake()
+        self._layout.close()
         self._at_abort.call()
         self._wind_down(None)
 
@@ -444,7 +427,10 @@ class Engine:
         Returns:
             False if *until* came first.
         """
-        while not self._ended.wait(self._deadline.patience(until, self.aborting.is_on())):
+        while not self._waits.until(
+            lambda: self._has_ended,
+            lambda: self._deadline.patience(until, self.aborting.is_on()),
+        ):
             if self._deadline.is_over():
                 self._give_up()
                 break
@@ -458,19 +444,28 @@ class Engine:
 
     def _give_up(self) -> None:
         """Note who hangs, and let nobody wait any longer."""
+        self._is_given_up = True
+        self._abort()
         self.failures.note_hung(who.hung_error() for who in self.workers if who.hangs())
         for worker in self.workers:
             worker.work.give_up_items()
+        self.resources.give_up()
         self.resources.stop()
         self.stores.give_up()
-        self._ended.turn_on()
+        self._has_ended = True
+        self._waits.tell()
 
     def _close_books(self) -> None:
+        """Count what is left, and close what is open, also what was opened after the end."""
+        if self._holds_lock():
+            return
         with self._lock:
-            if not self.stopped():
+            has_been = self.stopped()
+            if not has_been:
                 self._abandon_leftovers()
-                if failure := self.stores.close():
-                    self.failures.add(failure)
+            for failure in self.stores.close(self._deadline.left()):
+                self.failures.add(failure)
+            if not has_been:
                 self._stopwatch.stop()
                 failures = self.failures.all()
                 keep_untold(self, self.plan.name, failures)
@@ -478,21 +473,24 @@ class Engine:
         self._watchdog.end()
         forget(self)
 
+    def _holds_lock(self) -> bool:
+        """Tell whether this is a signal handler that has interrupted who holds the lock."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001
+
     def _abandon_leftovers(self) -> None:
         """Settle what nobody will take any more; the caller holds the lock."""
-        for queue in self._layout.queues:
-            discard(queue, self.books.leftovers)
-        for pool in self._layout.pools:
-            if pool.sequencer is not None and not self.failures.hung:
-                pool.sequencer.discard(self.books.leftovers)
+        self._layout.discard(self.books.leftovers)
+        for sequencer in () if self.failures.hung else self._layout.sequencers:
+            sequencer.discard(self.books.leftovers)
 
     def _join_threads(self) -> None:
+        if self._is_given_up:
+            return
         for worker in self.workers:
-            if worker.thread is not None and not self.failures.hung and not worker.is_replaced:
+            if worker.thread is not None and not worker.is_replaced:
                 worker.thread.join()
-        if not self.failures.hung:
-            self.stores.join()
-            self._watchdog.join()
+        self.stores.join()
+        self._watchdog.join()
 
     def _require_started(self) -> None:
         if not self.started():

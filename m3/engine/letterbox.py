@@ -1,15 +1,15 @@
 """Where a run keeps its dead letters."""
 
 import os
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m3.engine.last_out import LEAST, LastOut
 from m3.engine.plan import Plan
 from m3.engine.validation import final_verdict
-from m3.errors import StageError
+from m3.errors import DeadLetterError, StageError
 
 if TYPE_CHECKING:
     from m3.engine.letters import DeadLetters
@@ -57,6 +57,8 @@ class Letterbox:
     """
     A store of dead letters that is opened when the first one comes, and shared by all workers.
 
+    Once it is closed nothing is put into it.
+
     Args:
         path: of the store.
         pipeline: the name that the letters have as theirs.
@@ -78,11 +80,12 @@ class Letterbox:
         self._state = state
         self._store = store
         self._committed = 0.0
-        self._lock = threading.Lock()
+        self._patience: float | None = None
+        self._access = LastOut(self._close)
 
     def open(self) -> None:
         """Open the store, if it is not."""
-        with self._lock:
+        with self._access.use():
             self._opened()
 
     def put(self, failure: StageError, items: Sequence[tuple[Any, Any]], kind: str) -> None:
@@ -92,7 +95,7 @@ class Letterbox:
         Raises:
             DeadLetterError: they cannot be kept.
         """
-        with self._lock:
+        with self._access.use():
             store = self._opened()
             store.put(failure, items=items, kind=kind, pipeline=self._pipeline, now=time.time())
             if self.commits_itself and time.monotonic() - self._committed >= COMMIT_PERIOD:
@@ -101,7 +104,7 @@ class Letterbox:
 
     def commit(self) -> None:
         """Make durable what was put."""
-        with self._lock:
+        with self._access.use():
             if self._store is not None:
                 self._store.commit()
 
@@ -115,26 +118,42 @@ class Letterbox:
 
     def mark(self) -> Any:
         """Make durable what was put, and return where the store stands; None if it is not open."""
-        with self._lock:
+        with self._access.use():
             return None if self._store is None else self._store.mark()
 
     def resume(self, mark: Any) -> None:
         """Take back what was put after :meth:`mark` had returned *mark*."""
         if mark is None and not self.path.exists():
             return
-        with self._lock:
+        with self._access.use():
             self._opened().resume(mark)
 
-    def close(self) -> None:
-        """Make durable what was put, and close the store."""
-        with self._lock:
-            if self._store is not None:
-                self._store.close()
-                self._store = None
+    def close(self, seconds: float | None = None) -> None:
+        """
+        Make durable what was put, and close the store; it takes about so many *seconds* at most.
+
+        Raises:
+            DeadLetterError: what was put cannot be kept, or not in time.
+        """
+        self._patience = seconds
+        if not self._access.close(seconds):
+            raise DeadLetterError(
+                f"{self.path}: dead letters were still being written when the run was given up; "
+                "what was not is not kept"
+            )
+
+    def _close(self) -> None:
+        if self._store is not None:
+            if self._patience is not None:
+                self._store.hasten(max(self._patience, LEAST))
+            self._store.close()
+            self._store = None
 
     def _opened(self) -> "DeadLetters":
         from m3.engine.letters import open_dead_letters
 
+        if self._access.is_closed:
+            raise DeadLetterError(f"{self.path}: the run was given up, and the store closed")
         if self._store is None:
             self._store = open_dead_letters(self.path)
             if self._state is not None:

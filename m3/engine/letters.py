@@ -105,6 +105,9 @@ class DeadLetters(Protocol):
             StateError: there is another.
         """
 
+    def hasten(self, seconds: float) -> None:
+        """Wait no longer than so many *seconds* for other processes from now on."""
+
     def close(self) -> None:
         """
         Commit, and close the file; a second call does nothing.

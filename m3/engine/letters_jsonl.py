@@ -118,6 +118,9 @@ class JsonlDeadLetters:
         except OSError as error:
             raise self._error(error) from error
 
+    def hasten(self, seconds: float) -> None:
+        """Do nothing: other processes are kept out while it is open."""
+
     def close(self) -> None:
         """Commit and close."""
         with self._lock:

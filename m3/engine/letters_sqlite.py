@@ -140,6 +140,12 @@ class SqliteDeadLetters:
             self._pending.clear()
             self._pending_bytes = 0
 
+    def hasten(self, seconds: float) -> None:
+        """Wait no longer than so many *seconds* for another process that writes."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+
     def close(self) -> None:
         """Commit and close."""
         with self._lock:

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from m3._budget import Budget
+from m3._loops import close, discard
 from m3._order import Sequencer
 from m3._parking import Switch
 from m3._queue import BoundedQueue
+from m3._tokens import Tally
 from m3.engine.plan import QUEUE_SIZE, Plan, StageSpec
 from m3.engine.runtime import Runtime
 from m3.engine.shape import Shape, shape_of
@@ -62,6 +64,23 @@ class Layout:
         """Every queue between two pools or in front of the caller."""
         queues = [pool.inbox for pool in self.pools if pool.inbox is not None]
         return queues if self.results is None else [*queues, self.results]
+
+    @property
+    def sequencers(self) -> list[Sequencer]:
+        """What keeps the order of the stages that have one."""
+        return [pool.sequencer for pool in self.pools if pool.sequencer is not None]
+
+    def close(self) -> None:
+        """Let nothing through any more, for the run is over."""
+        for queue in self.queues:
+            close(queue)
+        for sequencer in self.sequencers:
+            sequencer.wake()
+
+    def discard(self, tally: Tally) -> None:
+        """Count into *tally* as abandoned what is queued."""
+        for queue in self.queues:
+            discard(queue, tally)
 
 
 def lay_out(plan: Plan, runtime: Runtime, *, collect: bool, aborting: Switch) -> Layout:

@@ -387,6 +387,9 @@ class Returns:
 
     close = commit
 
+    def hasten(self, seconds: float) -> None:
+        """Do nothing, for the same reason."""
+
     def mark(self) -> Any:
         """Return nothing: a redrive keeps no state."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from threading import Thread
+from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from m3.components.annotations import Unresolved, wants
@@ -13,6 +13,7 @@ from m3.engine.plan import Plan, StageSpec
 from m3.engine.pools import Pool
 from m3.engine.runtime import Runtime
 from m3.engine.shape import shape_of
+from m3.engine.waits import Waits
 from m3.errors import (
     ComponentError,
     ComponentStateError,
@@ -62,30 +63,33 @@ class Resources:
     Args:
         plan: whose stages get them.
         runtime: makes the thread in which they are set up.
+        errors: those of the run, to which is added what goes wrong.
         fail: called with the error of a component that has failed for good while in use.
-        when_settled: called when they are up, or down, or have failed to be; in a thread.
+        waits: those of who waits until they are up, or down, or have failed to be.
 
     Attributes:
         are_up: whether all are set up.
-        errors: why they could not be set up or shut down.
     """
 
     def __init__(
         self,
         plan: Plan,
         runtime: Runtime,
+        errors: list[M3Error],
         fail: Callable[[ComponentError], object],
-        when_settled: Callable[["Resources"], object],
+        waits: Waits,
     ) -> None:
         self.are_up = False
-        self.errors: list[M3Error] = []
         self._plan = plan
         self._runtime = runtime
+        self._errors = errors
         self._fail = fail
-        self._when_settled = when_settled
+        self._waits = waits
         self._patches: dict[type | str, Any] = {}
         self._conductor: Conductor | None = None
         self._thread: Thread | None = None
+        self._at_work: set[object] = set()
+        self._lock = RLock()
         self._is_halted = self._is_stopping = self._is_given_up = False
         self._supplied: list[tuple[Any, list[str]]] = []
 
@@ -93,15 +97,14 @@ class Resources:
         """Give *replacement* wherever a class, or an attribute of that name, is asked for."""
         self._patches[asked_for] = replacement
 
-    def start(self, pools: list[Pool]) -> bool:
-        """Begin to set up what the stages of *pools* ask for; false if that is nothing."""
+    def start(self, pools: list[Pool]) -> None:
+        """Begin to set up what the stages of *pools* ask for."""
         is_given = bool(self._plan.resources or self._patches)
         if not is_given and not any(_asks(spec) for spec in self._plan):
             self.are_up = True
-            return False
+            return
         self._conductor = self._conducting(pools)
-        self._spawn(self._conductor.setup)
-        return True
+        self._spawn(self._conductor.setup, up=True)
 
     def supply(self, instance: Any) -> Any:
         """Return a stage's *instance*, or its function, with what it asks for."""
@@ -137,43 +140,65 @@ class Resources:
         if self._conductor is not None:
             self._conductor.stop()
 
-    def stop(self) -> bool:
-        """Begin to shut them down; false if there is nothing to, or it was begun before."""
-        if self._conductor is None or self._is_stopping:
-            return False
-        self._is_stopping = True
-        self._take_back()
-        self._spawn(self._conductor.shutdown)
-        return True
+    def stop(self) -> None:
+        """Begin to shut them down; does nothing the second time."""
+        with self._lock:
+            if self._conductor is not None and not self._is_stopping:
+                self._take_back()
+                self._spawn(self._conductor.shutdown, up=False)
+                self._is_stopping = True  # not before: it may be cut short, and called again
 
-    def give_up(self, seconds: float) -> list[M3Error]:
-        """Return an error for each of those that have had *seconds* and are busy; only once."""
-        if self._is_given_up or self._conductor is None:
-            return []
-        self._is_given_up = True
-        return [
-            ComponentTimeoutError(
-                component=busy.component, phase=busy.phase, seconds=seconds, stack=busy.stack
-            )
-            for busy in self._conductor.busy()
-        ]
+    def shut_down(self) -> None:
+        """Shut them down, as :meth:`stop` and :meth:`settle` do."""
+        self.stop()
+        self.settle()
 
-    def _spawn(self, act: Callable[[], object]) -> None:
-        def settle() -> None:
-            self.errors = [error for error in errors_of(act) if not self._is_asked_for(error)]
+    def settle(self) -> None:
+        """Wait until none is being set up or shut down, as long as there is time."""
+        if not self._waits.until(lambda: not self._at_work):
+            self.give_up()
+        elif self._thread is not None:
+            self._thread.join()  # it has nothing more to do
+
+    def give_up(self) -> None:
+        """Note as failures those that are still being set up or shut down; once."""
+        with self._lock:
+            if self._conductor is None or self._is_given_up:
+                return
+            late = [
+                ComponentTimeoutError(
+                    component=busy.component,
+                    phase=busy.phase,
+                    seconds=self._waits.deadline.seconds,
+                    stack=busy.stack,
+                )
+                for busy in self._conductor.busy()
+            ]
+            self._errors += late
+            self._is_given_up = bool(late)
+
+    def _spawn(self, act: Callable[[], object], *, up: bool) -> None:
+        errors: list[M3Error] = []
+
+        def body() -> None:
+            errors.extend(each for each in errors_of(act) if not self._is_asked_for(each))
 
         def end(error: BaseException | None) -> None:
             if error is not None:
-                self.errors.append(StageError(error, stage="resources", worker=0))
-            self.are_up = not (self.errors or self._is_halted or self._is_stopping)
-            self._when_settled(self)
+                errors.append(StageError(error, stage="resources", worker=0))
+            self.are_up = up and not (errors or self._is_halted or self._is_stopping)
+            if not self._is_given_up:
+                self._errors += errors
+            errors.clear()
+            self._at_work.discard(body)
+            self._waits.tell()
 
-        self._thread = self._runtime.spawn(settle, "m3-resources", end)
-
-    def join(self) -> None:
-        """Wait for the end of the thread that has settled them; it has nothing more to do."""
-        assert self._thread is not None
-        self._thread.join()
+        self._at_work.add(body)
+        try:
+            self._thread = self._runtime.spawn(body, "m3-resources", end)
+        except BaseException:
+            self._at_work.discard(body)
+            raise
 
     def _is_asked_for(self, error: M3Error) -> bool:
         """Tell whether all that is wrong is that a stop came before all were up."""

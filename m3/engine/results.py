@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from m3._loops import deliver, take
 from m3._queue import BoundedQueue
-from m3._tokens import Tally
+from m3._tokens import SharedTally
 from m3.errors import ShutDown
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ class Results:
     """
     An iterator over results, which are delivered when they are taken.
 
+    Several threads may take them, each result once.
+
     Use it as a context manager: leaving the block early stops the pipeline,
     and what was not taken is abandoned.  At the end of the results, and of
     the block, a failure of the run is raised.  Without a block, the pipeline is
@@ -26,7 +28,7 @@ class Results:
     def __init__(self, engine: "Engine", queue: BoundedQueue[Any]) -> None:
         self.engine = engine
         self._queue = queue
-        self._tally = Tally()
+        self._tally = SharedTally()
         engine.books.count_in(self._tally)
 
     def __iter__(self) -> Self:

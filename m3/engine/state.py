@@ -9,7 +9,8 @@ be, it is refused.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ from uuid import uuid4
 
 from m3._durable import sync
 from m3._plain import dumps, loads
+from m3.engine.last_out import LastOut
 from m3.engine.state_lock import UNMADE, LastNumber, StateLock, user_of
 from m3.errors import NotPlainError, StateError
 
@@ -180,6 +182,7 @@ class StateStore:
     def __init__(self, folder: str | os.PathLike[str], *, name: str = "pipeline") -> None:
         self.folder = Path(folder)
         self._path = self.folder / DATABASE
+        self._access = LastOut(self._close)
         try:
             _make(self.folder)
             self._lock = StateLock(self.folder / LOCK)
@@ -224,16 +227,16 @@ class StateStore:
             StateError: it was not written, and the one before it stays.
             NotPlainError: a mark in it cannot be written down.
         """
-        self._check_held()
-        if checkpoint.number <= self.checkpoint.number:
-            raise StateError(f"checkpoint {checkpoint.number} after {self.checkpoint.number}")
-        kept = None if crashes is None else _sealed(crashes)
-        self._database.write(checkpoint.to_text(), kept)
-        self.checkpoint = checkpoint
-        try:
-            self._lock.note(LastNumber(self.key, checkpoint.number))
-        except OSError as error:
-            raise _no_access(self.folder, error) from error
+        with self._in_use():
+            if checkpoint.number <= self.checkpoint.number:
+                raise StateError(f"checkpoint {checkpoint.number} after {self.checkpoint.number}")
+            kept = None if crashes is None else _sealed(crashes)
+            self._database.write(checkpoint.to_text(), kept)
+            self.checkpoint = checkpoint
+            try:
+                self._lock.note(LastNumber(self.key, checkpoint.number))
+            except OSError as error:
+                raise _no_access(self.folder, error) from error
 
     def amend(self, sinks: dict[str, Any]) -> None:
         """
@@ -243,10 +246,10 @@ class StateStore:
             StateError: they were not written.
             NotPlainError: one of them cannot be written down.
         """
-        self._check_held()
-        amended = dataclasses.replace(self.checkpoint, sinks={**self.checkpoint.sinks, **sinks})
-        self._database.write(amended.to_text())
-        self.checkpoint = amended
+        with self._in_use():
+            amended = dataclasses.replace(self.checkpoint, sinks={**self.checkpoint.sinks, **sinks})
+            self._database.write(amended.to_text())
+            self.checkpoint = amended
 
     def write_crashes(self, crashes: dict[str, Any]) -> None:
         """
@@ -255,18 +258,38 @@ class StateStore:
         Raises:
             StateError: it was not written.
         """
-        self._check_held()
-        self._database.write(crashes=_sealed(crashes))
+        with self._in_use():
+            self._database.write(crashes=_sealed(crashes))
 
-    def close(self) -> None:
-        """Let another run use the state; nothing is done the second time."""
+    def close(self, seconds: float | None = None) -> None:
+        """
+        Let another run use the state; nothing is done the second time.
+
+        Args:
+            seconds: about so long a write that is under way is waited for; by default, until it
+                is over.
+
+        Raises:
+            StateError: it is still under way, and the state stays in use until it is over.
+        """
+        if not self._access.close(seconds):
+            raise StateError(
+                f"{self.folder}: a checkpoint was still being written when the run was given up; "
+                "the state is in use until that is over"
+            )
+
+    def _close(self) -> None:
         if self._lock.is_held:
             self._database.close()
             self._lock.close()
 
-    def _check_held(self) -> None:
-        if not self._lock.is_held:
-            raise StateError(f"{self.folder} is closed, or was opened before a fork")
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keep the state from being closed meanwhile; refuse if it is."""
+        with self._access.use():
+            if self._access.is_closed or not self._lock.is_held:
+                raise StateError(f"{self.folder} is closed, or was opened before a fork")
+            yield
 
     def _open(self, name: str) -> None:
         from m3.engine.state_db import StateDatabase

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -56,7 +55,7 @@ class Kept(NamedTuple):
 
 class StateDatabase:
     """
-    The database, open for writing.
+    The database, open for writing, for one thread at a time.
 
     Args:
         path: of a database that :func:`read_database` has found whole.
@@ -76,7 +75,6 @@ class StateDatabase:
             self._connection.close()
             raise StateError(f"{path} cannot be written: {error}") from error
         self._file = path.stat()
-        self._lock = threading.Lock()
 
     def write(self, checkpoint: str | None = None, crashes: str | None = None) -> None:
         """
@@ -88,7 +86,7 @@ class StateDatabase:
         execute = self._connection.execute
         changed = 1
         try:
-            with self._lock, self._connection:
+            with self._connection:
                 execute("BEGIN IMMEDIATE")
                 if checkpoint is not None:
                     update = "UPDATE state SET checkpoint = ?, written = ?"

@@ -83,13 +83,20 @@ class Stores:
         if self._checkpoints is not None:
             self._checkpoints.join()
 
-    def close(self) -> StageError | None:
-        """Make durable what is not yet, and let another run use them; return what went wrong."""
-        try:
-            if self._checkpoints is not None:
-                self._checkpoints.close()
-            if self.letters is not None:
-                self.letters.close()
-        except Exception as error:
-            return StageError(error, stage="dead letters", worker=0)
-        return None
+    def close(self, seconds: float | None = None) -> list[StageError]:
+        """
+        Make durable what is not yet, and let another run use them; return what went wrong.
+
+        May be called again, for what was opened since.
+
+        Args:
+            seconds: about so long it waits for who still uses them; None for as long as it takes.
+        """
+        failures = []
+        for what, store in (("checkpoint", self._checkpoints), ("dead letters", self.letters)):
+            try:
+                if store is not None:
+                    store.close(seconds)
+            except Exception as error:
+                failures.append(StageError(error, stage=what, worker=0))
+        return failures

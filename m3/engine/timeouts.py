@@ -13,8 +13,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m3._loops import settle_attempt
 from m3._stacks import formatted, frames_of
-from m3._tokens import Tally
+from m3._tokens import ABANDONED, Tally
 from m3.engine.delivery import commits
 from m3.engine.plan import StageSpec
 from m3.engine.succession import Succession
@@ -73,6 +74,8 @@ class Watchdog:
             worker.go.turn_on()
             if worker.is_replaced:
                 self._run.strike_off(worker)
+            elif worker.thread is None:
+                self._dismiss(worker)
 
     def _look_once(self) -> float:
         """Give up what is over its time; return after how long to look again."""
@@ -113,7 +116,10 @@ class Watchdog:
             pass
         tally = Tally()
         self._run.books.count_in(tally)
-        succession.refuse(tally, self._run.fail)
+        if self._run.aborting.is_on():  # its worker settles the rest, when it ends
+            settle_attempt(succession.attempt, ABANDONED, tally)
+        else:
+            succession.refuse(tally, self._run.fail)
 
     def _replace(self, succession: Succession) -> None:
         """
@@ -127,16 +133,22 @@ class Watchdog:
         successor = Worker(former.pool, former.number, self._run, succession)
         successor.opening.release()
         self._run.workers.append(successor)  # its counts are the run's, however it ends
+        self._run.enlist(successor)  # before it can end
         try:
             successor.start()
-            self._run.enlist(successor)
             successor.may_work = True
             self._run.strike_off(former)
-        except BaseException:
-            successor.close()
+        except RuntimeError:
+            self._dismiss(successor)
             raise
         finally:
             successor.go.turn_on()
+
+    def _dismiss(self, worker: Worker) -> None:
+        """Count no more on *worker*, which has no thread."""
+        worker.close()
+        self._run.all_passed_on(worker)
+        self._run.ended(worker)
 
     def _left_behind(self, spec: StageSpec) -> int:
         return sum(

@@ -76,8 +76,8 @@ class Run(Protocol):
     def report(self) -> "Report":
         """Return what the run has done so far."""
 
-    def prepared(self, worker: Any) -> None:
-        """Take note that the setup of *worker* is over, well or not."""
+    def prepared(self) -> None:
+        """Take note that the setup of a worker is over, well or not."""
 
     def fail(self, failure: StageError) -> None:
         """End the run because of *failure*."""
@@ -120,6 +120,7 @@ class Work:
             careful with it; None if it has not.
         answers: tell a frontend what became of its items; None if it does not care.
         answering: the thread in which they are given.
+        stopper: the thread in which a frontend's own ``stop`` is called.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Work:
         self.carefully: Callable[[Iterator[Any]], Generator[Any]] | None = None
         self.answers: Answers | None = None
         self.answering: threading.Thread | None = None
+        self.stopper: threading.Thread | None = None
         self._judges: list[Judge] = []
         self._chains: list[Step] = []
         self._async: AsyncWork | None = None
@@ -211,6 +213,10 @@ class Work:
             self.answers.close()
         if self.answering is not None:
             self.answering.join()
+
+    def threads_beside(self) -> list[threading.Thread | None]:
+        """Return the threads in which the worker calls its frontend, and which it waits for."""
+        return [self.answering, self.stopper]
 
     def has_open_items(self) -> bool:
         """Return whether what became of some items of a frontend is not known yet."""
@@ -314,7 +320,8 @@ class Work:
         # from stopping the others; and it has ended before the cleanup begins.
         self._may_be_stopped = True
         call_stop, name = partial(self._call_stop, stop), f"{self._name}-stop"
-        caller = self._run.runtime.spawn(call_stop, name, partial(self._stop_called, call_stop))
+        stop_called = partial(self._stop_called, call_stop)
+        self.stopper = caller = self._run.runtime.spawn(call_stop, name, stop_called)
         try:
             self._pump(frontend, first)
         finally:

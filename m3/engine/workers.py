@@ -9,7 +9,7 @@ downstream that nothing more comes; ``cleanup`` what was set up, in reverse.
 
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from m3._queue import Producer
@@ -24,7 +24,7 @@ from m3.engine.work import Run, Work
 from m3.errors import CleanupError, HungWorkerError, SetupError, StageError
 from m3.stages import Frontend, Stage
 
-__all__ = ("Worker", "staff")
+__all__ = ("Worker", "are_prepared", "dismiss", "staff")
 
 
 class Worker:
@@ -88,17 +88,22 @@ class Worker:
         """Start its thread."""
         self.thread = self._run.runtime.spawn(self._live, self.name, self._end)
 
+    def is_in(self, thread: threading.Thread) -> bool:
+        """Return whether *thread* is one of those that have to end before it has."""
+        return thread is self.thread or thread in self.work.threads_beside()
+
     def _live(self) -> None:
         """Set up, go back to the last checkpoint, wait for the others, and work."""
         # Here, for Ctrl-C may come before the one who started the thread knows it.
         self.thread = threading.current_thread()
-        if not self._run.aborting.is_on():
+        is_to_work = not self._run.aborting.is_on()
+        if is_to_work:
             self._prepare()
         self._tell_prepared()
         if self._run.stores.has_rounds:
             self.opening.serve()
         self.go.wait()
-        if self.may_work:
+        if self.may_work and is_to_work:
             self._work()
 
     def _end(self, error: BaseException | None) -> None:
@@ -127,7 +132,7 @@ class Worker:
 
     def _tell_prepared(self) -> None:
         self.is_prepared = True
-        self._run.prepared(self)
+        self._run.prepared()
 
     def _await_end(self) -> None:
         """Wait until nothing that its stages have passed on can need them any more."""
@@ -223,6 +228,24 @@ def _tell_outcome(instance: Any, *, failed: bool) -> None:
         instance.failed = failed
 
 
+def are_prepared(workers: Iterable[Worker]) -> bool:
+    """Return whether the setups of all *workers* are over."""
+    return all(worker.is_prepared for worker in workers)
+
+
 def staff(pool: Pool, run: Run) -> list[Worker]:
     """Return the workers of *pool*, not started."""
     return [Worker(pool, number, run) for number in range(pool.head.workers)]
+
+
+def dismiss(workers: Sequence[Worker], patience: Callable[[], float | None]) -> None:
+    """Have *workers* clean up, the last one first, each within the seconds of *patience*."""
+    try:
+        for worker in reversed(workers):
+            worker.let_go()
+            if worker.thread is not None:
+                worker.thread.join(patience())
+    finally:
+        for worker in workers:
+            worker.let_go()
+            worker.close()

@@ -373,18 +373,16 @@ def test_an_item_that_one_of_two_backends_refuses_has_failed():
 @pytest.mark.parametrize(
     ("program", "is_told_by_m3"),
     [
-        ("engine = Pipeline([1]).backend(bad).start(); engine._ended.wait()", True),
-        ("engine = Pipeline([1]).backend(bad).start(); engine._ended.wait(); del engine", True),
-        ("engine = Pipeline([1]).backend(bad).start(); engine.stop()", False),
-        (
-            "engine = Pipeline([1]).backend(bad).start()\ntry: engine.wait()\nexcept Exception: 0",
-            False,
-        ),
+        ("engine._waits.until(engine.stopped)", True),
+        ("engine._waits.until(engine.stopped); del engine", True),
+        ("engine.stop()", False),
+        ("\ntry: engine.wait()\nexcept Exception: 0", False),
     ],
 )
 def test_a_failure_that_nobody_waits_for_is_told_at_the_end(program, is_told_by_m3):
     """A run in the background that failed is told on stderr if its caller never learns of it."""
-    code = f"from m3 import Pipeline\ndef bad(x): raise ValueError('unseen')\n{program}"
+    code = "from m3 import Pipeline\ndef bad(x): raise ValueError('unseen')\n"
+    code += f"engine = Pipeline([1]).backend(bad).start(); {program}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0
     assert ("ValueError: unseen" in done.stderr) == is_told_by_m3
