@@ -156,10 +156,10 @@ class SqsFrontend(Frontend[Any]):
         """Have the message come again: after *retry_after*, or at once when the run ends early."""
         if isinstance(error, AbandonedError):
             return  # it is given back with all others that are still held
-        self._receipts.forget([position])
-        if self._retry_after is not None and not isinstance(error, Reject):
-            errors = self._queue.hold([position], self._retry_after)
-            self._receipts.note_lost([position], errors)
+        if self._retry_after is None or isinstance(error, Reject):
+            self._receipts.forget([position])
+        else:
+            self._receipts.put_off(position, self._retry_after)
 
     def dead_lettered(self, position: Receipt, _error: Exception) -> None:
         """Delete the message, which is kept elsewhere."""

@@ -9,6 +9,7 @@ from m3.errors import BusError, ConfigError, MissingExtraError
 from m3.messaging.awaited import Awaited
 from m3.messaging.bus import PATIENCE, Bus, asked_for, outcomes_of
 from m3.messaging.entities import Exchange, Message, Publication, Queue
+from m3.messaging.every import call_all
 from m3.policies import Backoff
 
 try:
@@ -134,13 +135,9 @@ class AmqpBus(Bus):
         with self._lock:
             publishing, self._publishing = self._publishing, None
             consuming, self._consuming = self._consuming, None
-        if consuming is not None:
-            for consumer in list(consuming.consumers):
-                consumer.close()
-        if publishing is not None:
-            publishing.link.close()
-        if consuming is not None:
-            consuming.link.close()
+        consumers = [] if consuming is None else list(consuming.consumers)
+        links = [duty.link for duty in (publishing, consuming) if duty is not None]
+        call_all([each.close for each in consumers] + [link.close for link in links])
 
     def health(self) -> None:
         """Raise if it is not set up, a connection is lost, or a consumer is refused."""

@@ -31,7 +31,11 @@ class ListeningThread:
         self._hear = hear
         self._ended = ended
         self._thread = threading.Thread(target=self._run, name="m3-listener", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            consumer.close()
+            raise
 
     def close(self) -> None:
         """Hear nothing more; returns when the thread has ended."""

@@ -3,7 +3,8 @@
 import re
 import threading
 from collections.abc import Callable, Iterable
-from typing import Self
+from functools import partial
+from typing import Self, TypeVar
 
 from m3.errors import BusError, ConfigError
 from m3.messaging._memory.broker import Broker
@@ -11,8 +12,11 @@ from m3.messaging._memory.consumer import MemoryConsumer
 from m3.messaging._memory.listener import MemoryListener
 from m3.messaging.bus import PATIENCE, Bus, asked_for
 from m3.messaging.entities import Exchange, Message, Queue
+from m3.messaging.every import call_all
 
 __all__ = ("MemoryBus",)
+
+C = TypeVar("C", MemoryConsumer, MemoryListener)
 
 _brokers: dict[str, Broker] = {}
 _lock = threading.Lock()
@@ -60,9 +64,10 @@ class MemoryBus(Bus):
             broker, self._broker = self._broker, None
         if broker is None:
             return
-        broker.wake_publishers()
-        for consumer in list(self._consumers):
-            consumer.close()
+        consumers = [consumer.close for consumer in list(self._consumers)]
+        call_all([broker.wake_publishers, *consumers, partial(self._leave, broker)])
+
+    def _leave(self, broker: Broker) -> None:
         with _lock:
             broker.users -= 1
             is_last = not broker.users
@@ -101,10 +106,7 @@ class MemoryBus(Bus):
         broker = self._connected()
         queues = asked_for(queues, prefetch)
         consumer = MemoryConsumer(broker, queues, prefetch, forget=self._consumers.discard)
-        self._consumers.add(consumer)
-        if self._broker is not broker:  # it was shut down meanwhile
-            consumer.close()
-        return consumer
+        return self._begun(consumer, broker)
 
     def listen(
         self,
@@ -115,10 +117,19 @@ class MemoryBus(Bus):
         """See :meth:`Bus.listen`; who publishes calls *hear*."""
         broker = self._connected()
         listener = MemoryListener(broker, queue, hear, ended, forget=self._consumers.discard)
-        self._consumers.add(listener)
-        if self._broker is not broker:  # it was shut down meanwhile
-            listener.close()
-        return listener
+        return self._begun(listener, broker)
+
+    def _begun(self, consumer: C, broker: Broker) -> C:
+        """Let a consumer begin, and return it; close it if it does not come to that."""
+        try:
+            self._consumers.add(consumer)
+            consumer.begin()
+            if self._broker is not broker:  # it was shut down meanwhile
+                consumer.close()
+        except BaseException:
+            consumer.close()
+            raise
+        return consumer
 
     def _connected(self) -> Broker:
         broker = self._broker

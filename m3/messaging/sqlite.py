@@ -14,6 +14,7 @@ from m3.messaging._sqlite.database import Database
 from m3.messaging._sqlite.jobs import Job
 from m3.messaging.bus import PATIENCE, Bus, asked_for, outcomes_of
 from m3.messaging.entities import Exchange, Message, Publication, Queue
+from m3.messaging.every import call_all
 
 __all__ = ("SqliteBus",)
 
@@ -77,10 +78,8 @@ class SqliteBus(Bus):
         """Close its consumers and the file."""
         with self._lock:
             clerk, self._clerk = self._clerk, None
-        for consumer in list(self._consumers):
-            consumer.close()
-        if clerk is not None:
-            clerk.close()
+        ends = [consumer.close for consumer in list(self._consumers)]
+        call_all(ends if clerk is None else [*ends, clerk.close])
 
     def health(self) -> None:
         """Raise :class:`~m3.errors.BusError` if nothing can be written."""
@@ -124,9 +123,14 @@ class SqliteBus(Bus):
         clerk = self._connected()
         queues = asked_for(queues, prefetch)
         consumer = SqliteConsumer(clerk, queues, prefetch, forget=self._consumers.discard)
-        self._consumers.add(consumer)
-        if self._clerk is not clerk:  # it was shut down meanwhile
+        try:
+            self._consumers.add(consumer)
+            consumer.begin()
+            if self._clerk is not clerk:  # it was shut down meanwhile
+                consumer.close()
+        except BaseException:
             consumer.close()
+            raise
         return consumer
 
     def _connected(self) -> Clerk:

@@ -216,11 +216,11 @@ class QueueEntrypoint(QueueFrontend, DecoratorDependency):
 
     def nack(self, position: Received, error: Exception) -> None:
         """Give the message back to be tried again, or make a dead letter of it."""
-        delivery = position.delivery
-        if self.bus_if_there is None or isinstance(error, AbandonedError):
+        delivery, bus = position.delivery, self.bus_if_there
+        if bus is None or isinstance(error, AbandonedError):
             self.consumer.requeue(delivery)
         elif (seconds := self._delay(error, delivery.attempts)) is None:
-            self._bury(delivery)
+            self._bury(delivery, bus)
         else:
             self.consumer.requeue(delivery, seconds)
 
@@ -232,10 +232,10 @@ class QueueEntrypoint(QueueFrontend, DecoratorDependency):
         name = self.srv_ctx.config.get("dead_letters", f"dead-{self.srv_ctx.name}") or None
         return None if name == queue.name else name
 
-    def _bury(self, delivery: Delivery) -> None:
+    def _bury(self, delivery: Delivery, bus: Bus) -> None:
         """Make a dead letter of a message, or discard it where there is no place for these."""
         if self._dead_queue is not None:
-            self._move(delivery, self._dead_queue)
+            self._move(delivery, self._dead_queue, bus)
             return
         if not self._is_rejected:
             logger.warning(
@@ -243,12 +243,12 @@ class QueueEntrypoint(QueueFrontend, DecoratorDependency):
             )
         self.consumer.reject(delivery)
 
-    def _move(self, delivery: Delivery, dead_queue: str) -> None:
+    def _move(self, delivery: Delivery, dead_queue: str, bus: Bus) -> None:
         """Publish a message to the dead letters, and acknowledge it when they have it."""
         why = {DEATH_REASON: "rejected", DEATH_QUEUE: delivery.queue}
         headers = {**why, **delivery.message.headers}
         publish = partial(
-            self.bus.publish,
+            bus.publish,
             replace(delivery.message, headers=headers, expiration=None),
             routing_key=dead_queue,
             mandatory=True,
@@ -257,7 +257,7 @@ class QueueEntrypoint(QueueFrontend, DecoratorDependency):
             try:
                 publish()
             except UndeliverableError:
-                self.bus.declare(Queue(dead_queue))
+                bus.declare(Queue(dead_queue))
                 publish()
         except BusError as error:
             logger.warning("a message of %r is no dead letter yet: %s", delivery.queue, error)

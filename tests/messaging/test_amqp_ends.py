@@ -4,10 +4,13 @@ import logging
 import socket
 import threading
 from collections import deque
+from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from signalled import interrupted_at_each_moment
 
 from m3.errors import BusError
 from m3.messaging import Message, Queue, connect
@@ -16,6 +19,7 @@ from m3.messaging._amqp.link import Call, Link
 from m3.messaging._amqp.listener import AmqpListener
 from m3.messaging._amqp.publishing import Parcel, Publishing
 from m3.messaging._amqp.topology import Topology
+from m3.messaging.entities import Delivery
 from m3.policies import Backoff
 
 PATIENCE = 30
@@ -91,7 +95,91 @@ def test_a_call_that_nobody_waits_for_is_not_done():
     assert done == []
 
 
+def test_who_waits_for_a_call_is_told_of_the_end_though_a_duty_fails():
+    """A closed link gives up its calls also if what it ends raises, and that comes out."""
+
+    def end(_):
+        raise ZeroDivisionError
+
+    link = link_of(SimpleNamespace(end=end))
+    call = Call(nothing, again=True)
+    link._errands.append(call)
+    with pytest.raises(ZeroDivisionError):
+        link._drop_errands()
+    assert call.wait(0)
+    with pytest.raises(BusError, match="is closed"):
+        call.result()
+
+
+def test_a_link_that_gets_no_thread_leaves_nothing_open(monkeypatch):
+    """A connection that no thread can keep up is closed, and so are the sockets beside it."""
+    closed = []
+    link = Link(
+        SimpleNamespace(connect=lambda _: Connected(closed)), None, "tests", Backoff(), LOGGER
+    )
+    monkeypatch.setattr(threading.Thread, "start", cannot_start)
+    with pytest.raises(RuntimeError, match="can't start"):
+        link.open()
+    assert closed == ["close", "collect"]
+    assert [each.fileno() for each in link._own] == [-1] * 4
+
+
+class Connected:
+    """Stands for a connection."""
+
+    connected = False
+    sock = SimpleNamespace(fileno=lambda: -1)
+
+    def __init__(self, closed):
+        self.close = partial(closed.append, "close")
+        self.collect = partial(closed.append, "collect")
+
+
+def cannot_start(_):
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_shutdown_that_is_interrupted_closes_all_the_same():
+    """Whatever closing a consumer raises, both connections are closed, and that comes out."""
+    closed = []
+
+    def duty(name, *consumers):
+        close = partial(closed.append, name)
+        link = SimpleNamespace(close=close, is_inherited=lambda: False)
+        return SimpleNamespace(link=link, consumers=consumers)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    bus = connect("amqp://")
+    other = SimpleNamespace(close=partial(closed.append, "consumer"))
+    bus._publishing = duty("publishing")
+    bus._consuming = duty("receiving", SimpleNamespace(close=interrupted), other)
+    with pytest.raises(KeyboardInterrupt):
+        bus.shutdown()
+    assert closed == ["consumer", "publishing", "receiving"]
+
+
 # -- messages on their way
+
+
+def test_all_are_told_that_publishing_ends():
+    """Each message is given up, also if telling of one before raises; the first error comes out."""
+    publishing, told = Publishing(Topology(None, LOGGER)), []
+
+    def tell(error, then):
+        told.append(then)
+        if then is not None:
+            raise then(error)
+
+    publishing._waiting.extend(
+        Parcel(None, "", "queue", mandatory=False, then=partial(tell, then=then))
+        for then in (LookupError, IndexError, None)
+    )
+    with pytest.raises(LookupError) as raised:
+        publishing.end(BusError("closed"))
+    assert raised.type is LookupError
+    assert told == [LookupError, IndexError, None]
 
 
 def test_several_threads_end_publishing():
@@ -120,6 +208,39 @@ def test_several_threads_end_publishing():
 
 
 # -- consumers
+
+
+def test_what_is_not_received_is_received_next():
+    """A signal while a message is received takes neither that nor its place from the consumer."""
+    consuming = SimpleNamespace(link=SimpleNamespace(check_process=nothing))
+
+    def scenario(_, interrupt):
+        consumer = consumers.AmqpConsumer((Queue("queue"),), 1, consuming, None)
+        deliveries = [Delivery(Message(body=b""), "queue", tag, False, 1) for tag in range(2)]
+        consumer._arrived.extend(deliveries)
+        received = interrupt(consumer.receive, 0)
+        assert (received or consumer.receive(0)) is deliveries[0]
+        assert list(consumer._arrived) == deliveries[1:]
+        assert list(consumer._unsettled) == [0]
+
+    interrupted_at_each_moment(nullcontext, scenario)
+
+
+def test_all_consumers_are_told_of_the_end():
+    """Each is stopped, also if one before it raises, and that comes out."""
+    stopped = []
+
+    def stop():
+        raise ZeroDivisionError
+
+    consuming = consumers.Consuming(Topology(None, LOGGER), Backoff(), LOGGER)
+    consuming.consumers += [
+        SimpleNamespace(stop=stop),
+        SimpleNamespace(stop=partial(stopped.append, "stopped")),
+    ]
+    with pytest.raises(ZeroDivisionError):
+        consuming.end(BusError("closed"))
+    assert stopped == ["stopped"]
 
 
 def test_a_listener_ends_once():

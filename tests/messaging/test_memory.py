@@ -1,11 +1,15 @@
 """The bus in memory, beyond what is promised on every bus."""
 
 import threading
+from time import monotonic
 
 import pytest
 
 from m3.errors import BusError
 from m3.messaging import Exchange, Message, Queue, connect
+from m3.messaging._memory.timer import Timer
+
+PATIENCE = 20
 
 
 def test_buses_of_one_name_are_the_same():
@@ -241,3 +245,86 @@ def test_an_empty_queue_is_deleted():
         bus.delete(Queue("jobs"))
         with pytest.raises(BusError, match="no queue"):
             bus.publish(Message(body=b"1"), routing_key="jobs", mandatory=True)
+
+
+# -- what fails on the way
+
+
+@pytest.fixture
+def no_thread(monkeypatch):
+    """Let no thread begin, until what is returned is called."""
+
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        yield patch.undo
+
+
+def test_a_delay_that_no_thread_can_end(no_thread, caplog):
+    """A message that cannot be put off goes back at once; a later one is put off again."""
+    with connect("memory://a") as bus:
+        consumer = bus.consumer(Queue("jobs"))
+        bus.publish(Message(body=b"1"), routing_key="jobs")
+        consumer.requeue(consumer.receive(0), 3600)
+        again = consumer.receive(0)
+        assert again.attempts == 2
+        assert "goes back at once: can't start new thread" in caplog.text
+        no_thread()
+        consumer.requeue(again, 0.001)
+        assert consumer.receive(PATIENCE).attempts == 3
+
+
+def test_an_end_that_no_thread_can_wait_for(no_thread, caplog):
+    """A message that expires is published also if no thread can be; the next one has it."""
+    with connect("memory://a") as bus:
+        bus.declare(Queue("jobs", dead_letter="dead"))
+        bus.publish(Message(body=b"1", expiration=0.001), routing_key="jobs")
+        assert "what expires in 'jobs' stays" in caplog.text
+        no_thread()
+        bus.publish(Message(body=b"2", expiration=3600), routing_key="jobs")
+        assert bus.consumer(Queue("dead")).receive(PATIENCE).message.body == b"1"
+
+
+def test_a_timer_outlives_what_it_calls(caplog):
+    """What is due is called, also if something that was due before it has failed."""
+    timer, is_called = Timer(), threading.Event()
+    timer.call_at(monotonic(), lambda: 1 / 0)
+    timer.call_at(monotonic(), is_called.set)
+    assert is_called.wait(PATIENCE)
+    timer.close()
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_all_hear_what_was_published():
+    """A message is heard in each queue that gets it, also if hearing it raises in one before."""
+    fanout, heard = Exchange("fanout", type="fanout"), []
+    with connect("memory://a") as bus:
+        for name, hear in (("one", lambda _: 1 / 0), ("two", heard.append)):
+            bus.listen(Queue(name, fanout, exclusive=True), hear, id)
+        with pytest.raises(ZeroDivisionError):
+            bus.publish(Message(body=b"1"), exchange="fanout")
+    assert [message.body for message in heard] == [b"1"]
+
+
+def test_who_fails_to_listen_has_no_queue():
+    """A listener that raises at what is in its queue leaves that to others."""
+    queue = Queue("seat")
+    with connect("memory://a") as bus:
+        bus.declare(queue)
+        bus.publish(Message(body=b"1"), routing_key="seat")
+        with pytest.raises(ZeroDivisionError):
+            bus.listen(queue, lambda _: 1 / 0, id)
+        bus.listen(queue, id, id).close()
+
+
+def test_a_shutdown_goes_on_to_its_end():
+    """Whatever closing a consumer raises, the others are closed, and the messages are gone."""
+    with pytest.raises(ZeroDivisionError), connect("memory://a") as bus:
+        bus.listen(Queue("ears", exclusive=True), id, lambda _: 1 / 0)
+        consumer = bus.consumer(Queue("jobs"))
+        bus.publish(Message(body=b"1"), routing_key="jobs")
+    assert consumer.is_stopped
+    with connect("memory://a") as bus:
+        assert bus.consumer(Queue("jobs")).receive(0) is None

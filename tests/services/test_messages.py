@@ -1,14 +1,16 @@
 """Publishing to exchanges, and consuming from queues."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from m3 import Backoff, Retry
 from m3.errors import BusError, ConfigError, UndeliverableError
 from m3.messaging import Exchange, Message, Queue, connect
-from m3.messaging.entities import DEATH_QUEUE, DEATH_REASON
+from m3.messaging.entities import DEATH_QUEUE, DEATH_REASON, Delivery
 from m3.services import Publisher, UnserializableValueError, consume, rpc, run_services
+from m3.services.queues import QueueEntrypoint, Received
 from m3.testing import entrypoint_hook
 
 LETTERS = Exchange("letters", type="topic")
@@ -257,3 +259,22 @@ def test_the_dead_letters_of_rabbitmq_itself(own_rabbitmq, caplog):
             trigger = runner.containers[0].entrypoint("read").trigger()
     assert trigger["dead_letters"] is None
     assert not [text for text in caplog.messages if "discarded" in text]
+
+
+def test_a_bus_that_goes_while_a_message_becomes_a_dead_letter():
+    """A message whose service loses its bus just then goes back to its queue."""
+    entrypoint, back = QueueEntrypoint(), []
+    delivery = Delivery(Message(body=b"1"), "inbox", object(), False, 1)
+
+    class Going:
+        def publish(self, *_, **__):
+            del entrypoint.bus
+            raise UndeliverableError("nobody has declared the queue")
+
+        def declare(self, *_):
+            raise BusError("the bus is not connected")
+
+    entrypoint.bus, entrypoint._dead_queue = Going(), "dead"
+    entrypoint._consumer = SimpleNamespace(requeue=lambda delivery, _: back.append(delivery))
+    entrypoint.nack(Received(delivery), ValueError())
+    assert back == [delivery]

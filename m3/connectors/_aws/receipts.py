@@ -101,6 +101,7 @@ class Receipts:
         self._visibility = visibility
         self._longest = longest
         self._held: dict[str, Held] = {}
+        self._renewing: frozenset[str] = frozenset()
         self._changed = threading.Condition()
         self._is_over = False
         self._thread = threading.Thread(target=self._live, name="m3-sqs-visibility", daemon=True)
@@ -115,13 +116,24 @@ class Receipts:
         with self._changed:
             for each in receipts:
                 self._held[each.handle] = Held(each, self._next(now), now + self._longest)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def forget(self, receipts: Iterable[Receipt]) -> None:
         """Hold messages no more; the visibility that they have ends when it does."""
         with self._changed:
             for each in receipts:
                 self._held.pop(each.handle, None)
+
+    def put_off(self, receipt: Receipt, seconds: int) -> None:
+        """
+        Hold a message no more, and have it come again after so many seconds.
+
+        Blocks while it is being renewed, which would otherwise outlast that.
+        """
+        self.forget([receipt])
+        with self._changed:
+            self._changed.wait_for(lambda: receipt.handle not in self._renewing)
+        self.note_lost([receipt], self._queue.hold([receipt], seconds))
 
     def note_lost(self, receipts: Sequence[Receipt], errors: Mapping[int, Exception]) -> None:
         """
@@ -143,7 +155,7 @@ class Receipts:
         """End the thread, and let others have the messages that are still held."""
         with self._changed:
             self._is_over = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
         left = [each.receipt for each in self._held.values()]
         self._held.clear()
@@ -166,6 +178,7 @@ class Receipts:
                 now = time.monotonic()
                 due = self._postponed(now)
                 if due:
+                    self._renewing = frozenset(each.handle for each in due)
                     return due
                 first = min((each.due for each in self._held.values()), default=None)
                 self._changed.wait(None if first is None else first - now)
@@ -190,6 +203,10 @@ class Receipts:
             return self._queue.hold(receipts, self._visibility)
         except Exception as error:  # whatever it is, the others are to be renewed in time
             return dict.fromkeys(range(len(receipts)), error)
+        finally:
+            with self._changed:
+                self._renewing = frozenset()
+                self._changed.notify_all()
 
     def _note(self, receipt: Receipt, error: Exception) -> None:
         """Say that a message may come twice, unless it is done meanwhile."""

@@ -24,6 +24,7 @@ from m3.messaging._amqp.publishing import Parcel, Publishing
 from m3.messaging._amqp.topology import Topology, delay_in_steps
 from m3.messaging.bus import Consumer
 from m3.messaging.entities import DEATH_QUEUE, DEATH_REASON, Delivery, Queue
+from m3.messaging.every import call_all
 from m3.policies import Backoff
 
 __all__ = ("AmqpConsumer", "Consuming")
@@ -90,8 +91,7 @@ class Consuming:
 
     def end(self, _: BusError) -> None:
         """Stop all consumers."""
-        for consumer in list(self.consumers):
-            consumer.stop()
+        call_all(consumer.stop for consumer in list(self.consumers))
 
 
 class Returns:
@@ -143,6 +143,7 @@ class AmqpConsumer(Consumer):
         self._moved_all = threading.Condition(self._lock)
         self._arrived: deque[Delivery] = deque()
         self._unsettled: dict[Tag, Delivery] = {}
+        self._taken: Delivery | None = None
         self._offered_to: Callable[[Delivery], bool] | None = None
         self._moves: set[Tag] = set()
         self._refusals = 0
@@ -155,7 +156,14 @@ class AmqpConsumer(Consumer):
     def receive(self, timeout: float | None = None) -> Delivery | None:
         """See :meth:`Consumer.receive`."""
         self._consuming.link.check_process()
-        deadline = None if timeout is None else monotonic() + timeout
+        self._taken = None
+        try:
+            return self._receive(None if timeout is None else monotonic() + timeout)
+        except BaseException:  # a signal
+            self._put_back()
+            raise
+
+    def _receive(self, deadline: float | None) -> Delivery | None:
         is_in_time = True
         while is_in_time:
             with self._lock:
@@ -168,9 +176,19 @@ class AmqpConsumer(Consumer):
         return None
 
     def _take(self) -> Delivery:
-        delivery = self._arrived.popleft()
+        delivery = self._taken = self._arrived[0]
         self._unsettled[delivery.tag] = delivery
+        self._arrived.popleft()
         return delivery
+
+    def _put_back(self) -> None:
+        """Have a message received next that was taken in vain."""
+        with self._lock:
+            taken = self._taken
+            if taken is not None and self._unsettled.pop(taken.tag, None) is not None:
+                if taken not in self._arrived:
+                    self._arrived.appendleft(taken)
+                self._bell.ring()
 
     def offer_to(self, take: Callable[[Delivery], bool]) -> None:
         """See :meth:`Consumer.offer_to`."""

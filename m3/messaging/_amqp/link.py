@@ -7,7 +7,8 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import count
 from ssl import SSLSocket
 from threading import get_ident
@@ -22,6 +23,7 @@ from m3.messaging._amqp.brokers import LOST, Brokers, hang_up, is_verdict, reaso
 from m3.messaging._amqp.connection import Connection, Plain
 from m3.messaging._amqp.leading import Lead, Source, Watch
 from m3.messaging.awaited import Awaited
+from m3.messaging.every import taken_from
 from m3.policies import Backoff
 
 __all__ = ("MOST_LOSSES", "Duty", "Link")
@@ -159,16 +161,27 @@ class Link:
             BusError: no broker can be connected to.
         """
         connection = self._brokers.connect(self._purpose)
-        self._ear, self._bell = socket.socketpair()
-        self._ear.setblocking(False)
-        self._lead = Lead(self)
-        self._own = (self._ear, self._bell, *self._lead.sockets)
-        self._sockets = (connection.sock, *self._own)
-        name = f"m3-amqp-{self._purpose}"
-        self._thread = threading.Thread(
-            target=self._run, args=(connection,), name=name, daemon=True
-        )
-        self._thread.start()
+        with ExitStack() as undo:
+            undo.callback(hang_up, connection, politely=True)
+            self._ear, self._bell = socket.socketpair()
+            undo.callback(self._ear.close)
+            undo.callback(self._bell.close)
+            self._ear.setblocking(False)
+            self._lead = Lead(self)
+            undo.callback(self._lead.close)
+            self._own = (self._ear, self._bell, *self._lead.sockets)
+            self._sockets = (connection.sock, *self._own)
+            self._start(connection)
+            undo.pop_all()
+
+    def _start(self, connection: Connection) -> None:
+        name, run = f"m3-amqp-{self._purpose}", partial(self._run, connection)
+        self._thread = threading.Thread(target=run, name=name, daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:  # it may have begun all the same, and a signal have come just then
+            self._closing.set()
+            raise
 
     def is_inherited(self) -> bool:
         """Return whether it belongs to the process from which this one was forked."""
@@ -363,10 +376,10 @@ class Link:
 
     def _drop_errands(self) -> None:
         error = BusError("the bus is closed")
-        self._duty.end(error)
-        with suppress(IndexError):  # another thread may do the same
-            while True:
-                errand = self._errands.popleft()
+        try:
+            self._duty.end(error)
+        finally:
+            for errand in taken_from(self._errands):
                 if isinstance(errand, Call):
                     errand.give_up(error)
 

@@ -4,7 +4,6 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from m3.messaging._amqp.connection import Channel, Connection
 from m3.messaging._amqp.link import MOST_LOSSES, Link
 from m3.messaging._amqp.topology import Topology
 from m3.messaging.awaited import Awaited
+from m3.messaging.every import call_all, taken_from
 from m3.policies import Backoff
 
 __all__ = ("Parcel", "Publishing")
@@ -181,9 +181,7 @@ class Publishing:
     def end(self, error: BusError) -> None:
         """Give up what is on its way; several threads may do so at once."""
         self._take_back()
-        with suppress(IndexError):
-            while True:
-                self._waiting.popleft().finish(error)
+        call_all(partial(parcel.finish, error) for parcel in taken_from(self._waiting))
 
     def may_be_led(self) -> bool:
         """See :meth:`Duty.may_be_led`: what nobody waits for may wait for a moment."""

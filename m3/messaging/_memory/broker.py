@@ -1,5 +1,6 @@
 """Where the messages of a bus in memory are: its exchanges and queues, under one lock."""
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,14 +9,17 @@ from itertools import count
 from time import monotonic
 
 from m3.errors import BusError, BusTimeoutError, UndeliverableError
-from m3.messaging._memory.queues import Entry, Shelf
+from m3.messaging._memory.queues import Entry, Shelf, Waiter
 from m3.messaging._memory.timer import Timer
 from m3.messaging.entities import DEATH_QUEUE, DEATH_REASON, Exchange, Message, Queue
+from m3.messaging.every import call_all
 from m3.messaging.routing import routed
 
 __all__ = ("Broker",)
 
 MOST_ROUTES = 4096
+
+log = logging.getLogger("m3.messaging.memory")
 
 
 class Broker:
@@ -24,12 +28,14 @@ class Broker:
 
     Attributes:
         lock: held by whoever looks at anything in it; never while somebody waits.
+        consumers: all that there are.
         users: how many buses are set up; its registry's lock is held for that.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
+        self.consumers: set[Waiter] = set()
         self._room = threading.Condition(self.lock)
         self._exchanges: dict[str, Exchange] = {}
         self._bindings: dict[str, dict[tuple[str, str], None]] = {}
@@ -46,6 +52,13 @@ class Broker:
         """Let those who wait for room look again."""
         with self.lock:
             self._room.notify_all()
+
+    def recover(self) -> None:
+        """Have all look again: somebody was interrupted, perhaps just before waking one of them."""
+        with self.lock:
+            self._room.notify_all()
+            for consumer in self.consumers:
+                consumer.look_again()
 
     # -- what there is
 
@@ -137,22 +150,27 @@ class Broker:
         """
         calls: list[Callable[[], object]] = []
         try:
-            with self.lock:
-                shelves = self._route(exchange, routing_key)
-                for shelf in shelves:
-                    if shelf.most is not None and shelf.is_full:
-                        shelves = self._await_room(exchange, routing_key, timeout, check)
-                        break
-                if not shelves and mandatory:
-                    raise UndeliverableError(
-                        f"no queue gets messages of exchange {exchange!r} with routing key "
-                        f"{routing_key!r}: nobody has declared one"
-                    )
-                for shelf in shelves:
-                    self._put(shelf, message, calls)
-        finally:
-            for call in calls:  # without the lock, which whoever is woken may need
-                call()
+            try:
+                with self.lock:
+                    shelves = self._route(exchange, routing_key)
+                    for shelf in shelves:
+                        if shelf.most is not None and shelf.is_full:
+                            shelves = self._await_room(exchange, routing_key, timeout, check)
+                            break
+                    if not shelves and mandatory:
+                        raise UndeliverableError(
+                            f"no queue gets messages of exchange {exchange!r} with routing key "
+                            f"{routing_key!r}: nobody has declared one"
+                        )
+                    for shelf in shelves:
+                        self._put(shelf, message, calls)
+            finally:
+                call_all(calls)  # without the lock, which whoever is woken may need
+        except BusError:
+            raise
+        except BaseException:
+            self.recover()
+            raise
 
     def _route(self, exchange: str, routing_key: str) -> tuple[Shelf, ...]:
         if not exchange:
@@ -207,8 +225,8 @@ class Broker:
 
     # -- messages on their way out; the lock is held
 
-    def take(self, shelf: Shelf) -> Entry | None:
-        """Take the first message of a queue that has not expired, if there is one."""
+    def take(self, shelf: Shelf, to: dict[object, Entry], tag: object) -> Entry | None:
+        """Take the first message of a queue that has not expired, if any, and have it in *to*."""
         head = shelf.head()
         if head is None:
             return None
@@ -216,22 +234,39 @@ class Broker:
             self._bury_expired(shelf)
             if not len(shelf):
                 return None
-        entry = shelf.pop()
+        entry = shelf.move_first(to, tag)
         if shelf.most is not None:
             self._room.notify_all()
         self._watch(shelf)
-        entry.attempts += 1
         return entry
 
-    def put_back(self, entry: Entry) -> None:
+    def put_back(self, unsettled: dict[object, Entry], tag: object) -> None:
         """Put a delivered message back where it was."""
-        if not entry.shelf.is_deleted:
-            entry.shelf.put_back(entry)
-            self._watch(entry.shelf)
+        shelf = unsettled[tag].shelf
+        shelf.move_back(unsettled, tag)
+        self._watch(shelf)
+        shelf.wake_one()
 
-    def put_back_later(self, entry: Entry, delay: float) -> None:
-        """Do so after *delay* seconds."""
-        self._timer.call_at(monotonic() + delay, partial(self._put_back_now, entry))
+    def put_off(self, unsettled: dict[object, Entry], tag: object, delay: float) -> None:
+        """Do so after *delay* seconds; at once if there can be no thread that does it then."""
+        entry = unsettled[tag]
+        entry.is_put_off = True
+        try:
+            self._timer.call_at(monotonic() + delay, partial(self._end_delay, entry))
+        except BaseException as error:
+            entry.is_put_off = False
+            if not isinstance(error, RuntimeError):
+                raise
+            text = "a message of %r goes back at once: %s"
+            log.warning(text, entry.shelf.spec.name, error)
+            self.put_back(unsettled, tag)
+        else:
+            del unsettled[tag]
+
+    def reject(self, unsettled: dict[object, Entry], tag: object) -> None:
+        """Make a dead letter of it, or discard it."""
+        self.bury(unsettled[tag], "rejected")
+        del unsettled[tag]
 
     def bury(self, entry: Entry, reason: str) -> None:
         """Make a dead letter of a message, where its queue has a place for these."""
@@ -248,21 +283,24 @@ class Broker:
         shelf.append(Entry(next(self._numbers), message, shelf, None))
         shelf.wake_one()
 
-    def release(self, shelf: Shelf) -> None:
+    def release(self, shelf: Shelf, consumer: object) -> None:
         """Note that one of its consumers is gone; it may go, too."""
-        shelf.consumers -= 1
+        shelf.consumers.discard(consumer)
         goes = shelf.spec.auto_delete or shelf.spec.exclusive
         if goes and not shelf.consumers and not shelf.is_deleted:
             self._delete_shelf(shelf)
             self._room.notify_all()
 
-    def _put_back_now(self, entry: Entry) -> None:
+    def _end_delay(self, entry: Entry) -> None:
         with self.lock:
-            self.put_back(entry)
+            entry.shelf.put_back(entry)
+            self._watch(entry.shelf)
+            entry.shelf.wake_one()
 
     def _bury_expired(self, shelf: Shelf) -> None:
-        for entry in shelf.pop_expired():
+        while (entry := shelf.expired()) is not None:
             self.bury(entry, "expired")
+            shelf.move_first({}, None)
             if shelf.most is not None:
                 self._room.notify_all()
 
@@ -271,9 +309,18 @@ class Broker:
         head = shelf.head()
         if head is None or head.expires is None:
             return
-        if shelf.alarm is None or head.expires < shelf.alarm:
-            shelf.alarm = head.expires
-            self._timer.call_at(head.expires, partial(self._look_after, shelf, head.expires))
+        before, due = shelf.alarm, head.expires
+        if before is not None and before <= due:
+            return
+        shelf.alarm = due
+        try:
+            self._timer.call_at(due, partial(self._look_after, shelf, due))
+        except BaseException as error:
+            shelf.alarm = before
+            if not isinstance(error, RuntimeError):
+                raise
+            text = "what expires in %r stays until somebody receives or publishes: %s"
+            log.warning(text, shelf.spec.name, error)
 
     def _look_after(self, shelf: Shelf, alarm: float) -> None:
         with self.lock:

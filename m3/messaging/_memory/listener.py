@@ -23,24 +23,32 @@ class MemoryListener:
         forget: Callable[["MemoryListener"], object],
     ) -> None:
         self._broker = broker
+        self._queue = queue
+        self._hear = hear
         self._ended = ended
         self._forget = forget
-        with broker.lock:
-            shelf = broker.shelf(queue)
+        self._shelf: Shelf | None = None
+
+    def begin(self) -> None:
+        """Hear what there is in its queue, which is declared, and all that comes."""
+        with self._broker.lock:
+            shelf = self._broker.shelf(self._queue)
             if shelf.consumers:
-                raise BusError(f"queue {queue.name!r} is exclusive, and has a consumer")
-            shelf.consumers, shelf.hear = 1, hear
-            self._shelf: Shelf | None = shelf
-            while (entry := broker.take(shelf)) is not None:
-                hear(entry.message)
+                raise BusError(f"queue {self._queue.name!r} is exclusive, and has a consumer")
+            self._shelf = shelf
+            shelf.consumers.add(self)
+            while (entry := self._broker.take(shelf, {}, None)) is not None:
+                self._hear(entry.message)
+            shelf.hear = self._hear
 
     def close(self) -> None:
         """Hear nothing more; what is published now is not heard."""
         with self._broker.lock:
-            shelf, self._shelf = self._shelf, None
-            if shelf is None:
-                return
-            shelf.hear = None
-            self._broker.release(shelf)
+            shelf = self._shelf
+            if shelf is not None:
+                shelf.hear = None
+                self._broker.release(shelf, self)
+                self._shelf = None
         self._forget(self)
-        self._ended(None)
+        if shelf is not None:
+            self._ended(None)

@@ -1,4 +1,9 @@
-"""One queue of the bus in memory; its broker's lock is held in all of this."""
+"""
+One queue of the bus in memory; its broker's lock is held in all of this.
+
+A signal's handler may raise when a function begins, and when a compiled one has returned.
+So a message that moves is in its new place before the call that takes it from the old one.
+"""
 
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +27,9 @@ class Waiter(Protocol):
     def served(self) -> Callable[[], object]:
         """Take a message, or be called; return what is to be done without the broker's lock."""
 
+    def look_again(self) -> None:
+        """Give back what it has taken and nobody was given, and be woken."""
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
@@ -34,6 +42,8 @@ class Entry:
         shelf: the queue.
         expires: when it is of no use any more, by the monotonic clock; None for never.
         attempts: how often it was delivered.
+        is_out: whether somebody was given it.
+        is_put_off: whether it comes back to the queue later.
     """
 
     number: int
@@ -41,9 +51,8 @@ class Entry:
     shelf: "Shelf"
     expires: float | None
     attempts: int = 0
-
-    def __lt__(self, other: "Entry") -> bool:
-        return self.number < other.number
+    is_out: bool = False
+    is_put_off: bool = False
 
 
 class Shelf:
@@ -56,7 +65,7 @@ class Shelf:
     Attributes:
         spec: how the queue was declared.
         waiters: the consumers that wait for its messages, longest first.
-        consumers: how many consumers it has.
+        consumers: those that it has.
         hear: takes each message at once, if there is a listener.
         most: how many messages may wait in it; None for any number.
         alarm: when its broker looks for expired messages next; None if it does not.
@@ -65,12 +74,12 @@ class Shelf:
     def __init__(self, spec: Queue) -> None:
         self.spec = spec
         self.waiters: dict[Waiter, None] = {}
-        self.consumers = 0
+        self.consumers: set[object] = set()
         self.hear: Callable[[Message], object] | None = None
         self.most = spec.max_length
         self.is_deleted = False
         self.alarm: float | None = None
-        self._returned: list[Entry] = []
+        self._returned: list[tuple[int, Entry]] = []
         self._fresh: deque[Entry] = deque()
 
     def __len__(self) -> int:
@@ -84,12 +93,26 @@ class Shelf:
     def head(self) -> Entry | None:
         """Return what is first, and leave it there."""
         if self._returned:
-            return self._returned[0]
+            return self._returned[0][1]
         return self._fresh[0] if self._fresh else None
 
-    def pop(self) -> Entry:
-        """Take what is first."""
-        return heappop(self._returned) if self._returned else self._fresh.popleft()
+    def move_first(self, to: dict[object, Entry], tag: object) -> Entry:
+        """Take what is first, to deliver it, and have it in *to*."""
+        entry = to[tag] = self._returned[0][1] if self._returned else self._fresh[0]
+        entry.attempts += 1
+        if self._returned:
+            heappop(self._returned)
+        else:
+            self._fresh.popleft()
+        return entry
+
+    def move_back(self, unsettled: dict[object, Entry], tag: object) -> None:
+        """Put a message of *unsettled* where it was, unless it comes back by itself."""
+        entry = unsettled[tag]
+        entry.is_out = False
+        del unsettled[tag]
+        if not (entry.is_put_off or self.is_deleted):
+            heappush(self._returned, (entry.number, entry))
 
     def append(self, entry: Entry) -> None:
         """Put a new message behind all others."""
@@ -100,9 +123,11 @@ class Shelf:
         return next(iter(self.waiters)).served()
 
     def put_back(self, entry: Entry) -> None:
-        """Put a message where it was, and wake one consumer."""
-        heappush(self._returned, entry)
-        self.wake_one()
+        """Put a message where it was that was put off."""
+        if entry.is_put_off:
+            entry.is_put_off = False
+            if not self.is_deleted:
+                heappush(self._returned, (entry.number, entry))
 
     def wake_one(self) -> None:
         """Wake the consumer that has waited longest, if there is a message."""
@@ -114,10 +139,8 @@ class Shelf:
         self._returned.clear()
         self._fresh.clear()
 
-    def pop_expired(self) -> list[Entry]:
-        """Take what has expired at the head; what stands behind a longer life waits for it."""
-        now = monotonic()
-        expired = []
-        while (head := self.head()) and head.expires is not None and head.expires <= now:
-            expired.append(self.pop())
-        return expired
+    def expired(self) -> Entry | None:
+        """Return what is first if it has expired; what stands behind a longer life waits for it."""
+        head = self.head()
+        is_over = head is not None and head.expires is not None and head.expires <= monotonic()
+        return head if is_over else None

@@ -1,5 +1,6 @@
 """When something is due: a thread that is there while anything is."""
 
+import logging
 import threading
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -9,6 +10,8 @@ from time import monotonic
 from m3._parking import Bell
 
 __all__ = ("Timer",)
+
+log = logging.getLogger("m3.messaging.memory")
 
 
 class Timer:
@@ -28,17 +31,19 @@ class Timer:
         self._is_closed = False
 
     def call_at(self, when: float, function: Callable[[], object]) -> None:
-        """Call *function* when the clock, :func:`time.monotonic`, says *when*."""
+        """
+        Call *function* when the clock, :func:`time.monotonic`, says *when*.
+
+        Raises:
+            RuntimeError: there can be no thread, and it is not called.
+        """
         with self._lock:
             if self._is_closed:
                 return
-            heappush(self._alarms, (when, next(self._numbers), function))
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="m3-memory-bus-timer", daemon=True
-                )
-                self._thread.start()
-            elif self._alarms[0][0] == when:
+                self._thread = self._started()
+            heappush(self._alarms, (when, next(self._numbers), function))
+            if self._alarms[0][0] == when:
                 self._bell.ring()
 
     def close(self) -> None:
@@ -51,9 +56,16 @@ class Timer:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="m3-memory-bus-timer", daemon=True)
+        thread.start()
+        return thread
+
     def _run(self) -> None:
         while True:
             with self._lock:
+                if self._thread is not threading.current_thread():
+                    return  # who started it was interrupted then
                 if not self._alarms:
                     self._thread = None
                     return
@@ -62,4 +74,10 @@ class Timer:
             if function is None:
                 self._bell.wait(wait)
             else:
-                function()
+                self._call(function)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        except Exception:  # the others are due all the same
+            log.exception("what was due has failed")

@@ -19,6 +19,7 @@ from m3.messaging._sqlite.jobs import Job
 from m3.messaging._sqlite.whistle import Whistle
 from m3.messaging.bus import PATIENCE
 from m3.messaging.entities import Delivery, Queue
+from m3.messaging.every import call_all
 
 __all__ = ("Claimant", "Clerk")
 
@@ -92,7 +93,11 @@ class Clerk:
             BusError: it cannot be used.
         """
         self._thread.start()
-        self._begun.result()
+        try:
+            self._begun.result()
+        except BaseException:
+            self.close()
+            raise
 
     def do(self, function: Callable[[Database], Any], *, timeout: float | None = None) -> Any:
         """
@@ -128,8 +133,7 @@ class Clerk:
 
     def do_later(self, function: Callable[[Database], Any], then: Callable[[Any], object]) -> None:
         """Do *function* as soon as that can be, and call *then* with what it has returned."""
-        job = Job(function, is_lasting=True)
-        job.future.add_done_callback(lambda future: then(future.result()))
+        job = Job(function, is_lasting=True, committed=then)
         with suppress(BusError):  # it is closed: all that its session had was given back
             self._take(job)
 
@@ -166,28 +170,47 @@ class Clerk:
         self._thread.join()
 
     def admit(self, claimant: Claimant) -> None:
-        """Let a consumer get messages of its queues."""
+        """Let a consumer get messages of its queues; whatever this raises, it gets none."""
 
         def add(database: Database) -> None:
             topology.add_consumer(database, self._session, claimant.queues)
 
-        self.do(add, timeout=PATIENCE)
-        with self._lock:
-            self._claimants += (claimant,)
+        def committed(_: None) -> None:
+            with self._lock:
+                self._claimants += (claimant,)
+            if job.is_cancelled:
+                self._begin_dismissal(claimant)
+
+        self.check_process()
+        job = Job(add, committed=committed)
+        try:
+            self.begin(job)
+            self.finish(job, PATIENCE)
+        except BaseException:
+            job.is_cancelled = True
+            self._begin_dismissal(claimant)
+            raise
 
     def dismiss(self, claimant: Claimant) -> None:
-        """Let it get no more."""
-        names = [queue.name for queue in claimant.queues]
+        """Let it get no more; blocks until that is written."""
+        self.check_process()
+        if (job := self._begin_dismissal(claimant)) is not None:
+            self.finish(job, PATIENCE)
 
+    def _begin_dismissal(self, claimant: Claimant) -> Job | None:
         def remove(database: Database) -> None:
-            for name in names:
-                topology.remove_consumer(database, self._session, name)
+            for queue in claimant.queues:
+                topology.remove_consumer(database, self._session, queue.name)
 
+        job = Job(remove, is_lasting=True)
         with self._lock:
-            if claimant not in self._claimants:
-                return
-            self._claimants = tuple(one for one in self._claimants if one is not claimant)
-        self.do(remove, timeout=PATIENCE)
+            others = tuple(one for one in self._claimants if one is not claimant)
+            if len(others) == len(self._claimants):
+                return None
+            self._claimants = others
+            self._jobs.append(job)
+            self._wake()
+        return job
 
     def _take(self, job: Job) -> None:
         self.check_process()
@@ -199,13 +222,13 @@ class Clerk:
 
     def _wake(self) -> None:
         if self._is_asleep and not self._is_closed:
-            self._is_asleep = False
             self._whistle.blow()
+            self._is_asleep = False
 
     def _late(self, job: Job, timeout: float | None) -> BusTimeoutError:
         with self._lock:
             full, is_undone = job.hindrance, not job.is_taken
-            job.is_cancelled = True
+            job.is_cancelled = not job.is_lasting
         why = "another process is writing to it" if full is None else f"queue {full!r} is full"
         what = "nothing was done" if is_undone else "it may have been done"
         return BusTimeoutError(f"sqlite bus {self.path}: not done in {timeout:g} s, {what}: {why}")
@@ -228,9 +251,8 @@ class Clerk:
                 self._turn()
         except Exception as error:
             self._end_reason = f"has failed: {describe(error)}"
-            self._tell_failure(_told(self.path, error))
-            for claimant in self._shut():
-                claimant.fail(self._ended())
+            failures = [partial(each.fail, self._ended()) for each in self._shut()]
+            call_all([partial(self._tell_failure, _told(self.path, error)), *failures])
         finally:
             self._end()
 
@@ -240,7 +262,7 @@ class Clerk:
             try:
                 return self._open()
             except sqlite3.Error as error:
-                if not is_busy(error) or time.monotonic() > deadline:
+                if self._is_closing or not is_busy(error) or time.monotonic() > deadline:
                     raise
             time.sleep(FULL_TICK)  # where two wait for each other, SQLite gives up at once
 
@@ -278,8 +300,9 @@ class Clerk:
         leave = partial(sessions.end, whistle=self._whistle.name)
         with suppress(Exception):  # others see on its whistle that it is gone
             self._write([Job(leave)])
-        self._whistle.close()
-        self._database.close()
+        call_all([self._whistle.close, self._database.close, self._give_up_jobs])
+
+    def _give_up_jobs(self) -> None:
         for job in (*self._jobs, *self._full):
             job.fail(self._ended())
 
@@ -326,8 +349,9 @@ class Clerk:
             job.future.add_done_callback(partial(self._clear_away, name))
             self._jobs.append(job)
 
-    def _clear_away(self, name: str, _: object) -> None:
-        self._whistle.clear_away(name)
+    def _clear_away(self, name: str, ended: "Future[None]") -> None:
+        if ended.exception() is None:
+            self._whistle.clear_away(name)
 
     # -- transactions
 

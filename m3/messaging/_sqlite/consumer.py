@@ -40,21 +40,30 @@ class SqliteConsumer(Consumer):
         self._ready: deque[Delivery] = deque()
         self._unsettled: set[Tag] = set()
         self._unwritten: set[Tag] = set()
+        self._given: Tag | None = None
         self._is_hungry = self._is_unanswered = False
         self._error: BusError | None = None
         self._loss: BusError | None = None
-        clerk.admit(self)
+
+    def begin(self) -> None:
+        """Have a part in its queues, which are declared."""
+        self._clerk.admit(self)
 
     def receive(self, timeout: float | None = None) -> Delivery | None:
         """See :meth:`Consumer.receive`."""
         self._clerk.check_process()
         deadline = None if timeout is None else monotonic() + timeout
-        while True:
-            delivery = self._next()
-            if delivery is not None or self._is_stopped:
-                return delivery
-            if not self._wait(deadline):
-                return self._next(is_last=True)
+        self._given = None
+        try:
+            while True:
+                delivery = self._next()
+                if delivery is not None or self._is_stopped:
+                    return delivery
+                if not self._wait(deadline):
+                    return self._next(is_last=True)
+        except BaseException:  # a signal: what has come is for somebody who takes it
+            self._withdraw()
+            raise
 
     def _next(self, *, is_last: bool = False) -> Delivery | None:
         """Return a message that is here, or let the clerk look for some."""
@@ -68,8 +77,10 @@ class SqliteConsumer(Consumer):
                 raise error
             if self._ready:
                 self._is_hungry = False
-                delivery = self._ready.popleft()
+                delivery = self._ready[0]
+                self._given = delivery.tag
                 self._unsettled.add(delivery.tag)
+                self._ready.popleft()
                 return delivery
             asks = not self._is_hungry and not is_last and len(self._unsettled) < self._prefetch
             self._is_hungry = not is_last
@@ -86,6 +97,16 @@ class SqliteConsumer(Consumer):
                 self._is_hungry = self._is_unanswered = False
             if not self._is_stopped:  # it may have been closed, with the bus, just now
                 raise
+
+    def _withdraw(self) -> None:
+        """Give back what who receives has come by, but will not get."""
+        with self._lock:
+            tag = self._given
+            if tag is not None and tag in self._unsettled:
+                if not self._ready or self._ready[0].tag != tag:
+                    self._give_back([tag])
+                self._unsettled.remove(tag)
+        self._let_go()
 
     def _wait(self, deadline: float | None) -> bool:
         """Wait for something to have changed; return whether there is time left."""
@@ -106,7 +127,7 @@ class SqliteConsumer(Consumer):
     def feed(self, deliveries: list[Delivery]) -> None:
         """Take what was found for it, perhaps nothing."""
         with self._lock:
-            if not self._is_stopped:
+            if self._is_hungry and not self._is_stopped:
                 self._ready += deliveries
                 deliveries, is_fed = [], bool(deliveries)
                 is_answer, self._is_unanswered = self._is_unanswered, False
@@ -114,7 +135,7 @@ class SqliteConsumer(Consumer):
                     self.queues = (*self.queues[1:], self.queues[0])
                 if is_fed or is_answer:
                     self._bell.ring()
-        self._give_back(deliveries)
+        self._give_back([delivery.tag for delivery in deliveries])
 
     def fail(self, error: BusError) -> None:
         """Take note that nothing could be looked for."""
@@ -151,24 +172,33 @@ class SqliteConsumer(Consumer):
         self._settle(delivery, messages.reject)
 
     def _settle(self, delivery: Delivery, how: Callable[[Database, Tag], bool]) -> None:
-        with self._lock:
-            is_late = delivery.tag not in self._unsettled
-            if not is_late:
-                self._unsettled.remove(delivery.tag)
-                self._unwritten.add(delivery.tag)
-            self.late += is_late
-            has_room = len(self._unsettled) + len(self._ready) == self._prefetch - 1
-            is_waiting = self._is_hungry
-        if is_late:
-            return
-        self._clerk.do_later(partial(self._write, how=how, tag=delivery.tag), self._count)
-        if has_room and is_waiting:
-            self._clerk.look()
+        tag: Tag = delivery.tag
+        try:
+            with self._lock:
+                is_late = tag not in self._unsettled
+                if not is_late:
+                    self._unwritten.add(tag)
+                    self._unsettled.remove(tag)
+                self.late += is_late
+                has_room = len(self._unsettled) + len(self._ready) == self._prefetch - 1
+                is_waiting = self._is_hungry
+            if is_late:
+                return
+            self._clerk.do_later(partial(self._write, how=how, tag=tag), self._count)
+            if has_room and is_waiting:
+                self._clerk.look()
+        except BaseException:  # a signal: it can be settled again, unless it is
+            with self._lock:
+                if tag in self._unwritten:
+                    self._unsettled.add(tag)
+                    self._unwritten.remove(tag)
+            raise
 
     def _write(self, database: Database, how: Callable[[Database, Tag], bool], tag: Tag) -> bool:
         is_in_time = how(database, tag)
         with self._lock:  # there is room for another one from here on, in this same transaction
             self._unwritten.discard(tag)
+            self._unsettled.discard(tag)
         return is_in_time
 
     def _count(self, is_in_time: bool) -> None:
@@ -181,24 +211,27 @@ class SqliteConsumer(Consumer):
         """See :meth:`Consumer.stop`."""
         with self._lock:
             self._is_stopped = True
-            self._is_hungry = self._is_unanswered = False
-            ready = list(self._ready)
-            self._ready.clear()
             self._bell.ring()
-        self._give_back(ready)
+        self._let_go()
 
     def close(self) -> None:
         """See :meth:`Consumer.close`."""
         self.stop()
         with self._lock:
-            unsettled, self._unsettled = self._unsettled, set()
-        for tag in unsettled:
-            self._clerk.do_later(partial(messages.requeue, tag=tag), lambda _: None)
+            for tag in self._unsettled | self._unwritten:  # in vain, if it is settled yet
+                self._clerk.do_later(partial(messages.requeue, tag=tag), lambda _: None)
+            self._unsettled.clear()
         with suppress(BusError):  # it ends with its session at the latest
             self._clerk.dismiss(self)
         self._forget(self)
 
-    def _give_back(self, deliveries: list[Delivery]) -> None:
-        tags = [delivery.tag for delivery in deliveries]
+    def _let_go(self) -> None:
+        """Ask for nothing more, and give back what nobody has received."""
+        with self._lock:
+            self._is_hungry = self._is_unanswered = False
+            self._give_back([delivery.tag for delivery in self._ready])
+            self._ready.clear()
+
+    def _give_back(self, tags: list[Tag]) -> None:
         if tags:
             self._clerk.do_later(partial(messages.unclaim, tags=tags), lambda _: None)

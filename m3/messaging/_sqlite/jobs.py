@@ -20,7 +20,8 @@ class Job:
     Attributes:
         function: does it; of what it raises, it must have written nothing before.
         is_durable: whether it has to outlive a loss of power when it is told to be done.
-        is_lasting: whether it is tried again until it succeeds.
+        is_lasting: whether it is tried again until it succeeds, whoever waits for that or not.
+        committed: called with the result when that is committed, before anybody is told.
         future: told the result when it is committed.
         is_taken: whether it is being done at the moment.
         is_cancelled: whether nobody wants it any more.
@@ -30,6 +31,7 @@ class Job:
     function: Callable[[Database], Any]
     is_durable: bool = False
     is_lasting: bool = False
+    committed: Callable[[Any], object] | None = None
     future: "Future[Any]" = field(default_factory=Future)
     is_taken: bool = False
     is_cancelled: bool = False
@@ -53,10 +55,12 @@ class Job:
         """Tell who waits for it, when the transaction was committed."""
         if self._error is not None:
             self.future.set_exception(self._error)
-        else:
-            self.future.set_result(self._result)
+            return
+        if self.committed is not None:
+            self.committed(self._result)
+        self.future.set_result(self._result)
 
     def fail(self, error: Exception) -> None:
         """Tell who waits for it that it was not done, unless it was."""
-        if not self.is_lasting and not self.future.done():
+        if not self.future.done():
             self.future.set_exception(error)

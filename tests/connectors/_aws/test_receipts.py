@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from m3.connectors._aws.receipts import Queue, Receipt, Receipts
+from m3.connectors.sqs import SqsFrontend
 from m3.errors import RefusedError
 
 
@@ -37,8 +38,9 @@ def holding():
     """Return what begins to hold messages of a queue, a second at a time."""
     begun = []
 
-    def begin(queue, longest=100.0):
+    def begin(queue, longest=100.0, changed=None):
         receipts = Receipts(queue, visibility=1, longest=longest)
+        receipts._changed = changed or receipts._changed
         receipts.open()
         begun.append(receipts)
         return receipts
@@ -127,6 +129,46 @@ def test_many_threads_may_take_and_answer(holding, interval):
     wanted = [receipt(1000 * each + number) for each in range(8) for number in range(0, 200, 10)]
     assert seconds == 0
     assert sorted(left) == sorted(wanted)
+
+
+class Telling(threading.Condition):
+    """A condition that tells when a thread of some name waits for it."""
+
+    def __init__(self, name, waits):
+        super().__init__()
+        self.name, self.waits = name, waits
+
+    def wait(self, timeout=None):
+        if threading.current_thread().name == self.name:
+            self.waits.set()
+        return super().wait(timeout)
+
+
+def test_a_message_that_failed_comes_again_when_it_is_to(holding):
+    """A renewal that was under way when a message failed does not outlast its retry_after."""
+    is_renewing, has_failed, arrived = threading.Event(), threading.Event(), []
+
+    class Slow(Held):
+        def hold(self, receipts, seconds):
+            if seconds == 1:
+                is_renewing.set()
+                assert has_failed.wait(20)
+            arrived.append(seconds)
+            has_failed.set()
+            return {}
+
+    frontend = SqsFrontend(queue="https://queue", retry_after=7)
+    frontend._queue = Slow()
+    frontend._receipts = holding(frontend._queue, changed=Telling("failing", has_failed))
+    frontend._receipts.add([receipt(1)])
+    assert is_renewing.wait(20)
+    failing = threading.Thread(
+        target=frontend.nack, args=(receipt(1), ValueError()), name="failing"
+    )
+    failing.start()
+    failing.join()
+    frontend.cleanup()
+    assert arrived == [1, 7, 0]
 
 
 class Client:
