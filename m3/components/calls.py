@@ -5,13 +5,12 @@ import contextvars
 import inspect
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from m3._stacks import Place, formatted, frames_of
+from m3.components.tasks import Outcome, Shielded, has_ended
 
-__all__ = ("Call", "Overdue", "calls_around", "has_ended", "undisturbed")
-
-T = TypeVar("T")
+__all__ = ("Call", "Overdue", "calls_around")
 
 GRACE = 1.0
 """Seconds in which a coroutine ends that was cancelled; then it is left to itself."""
@@ -27,13 +26,6 @@ class Overdue(Exception):
     def __init__(self, stack: str) -> None:
         super().__init__(stack)
         self.stack = stack
-
-
-class Outcome(NamedTuple):
-    """What a call has returned, or raised; kept, for an event loop ends on some errors."""
-
-    value: Any
-    error: BaseException | None
 
 
 class Call:
@@ -70,7 +62,7 @@ class Call:
         self._method = method
         self._name = name
         self._when_late = when_late
-        self._task: asyncio.Task[Outcome] | None = None
+        self._task: Shielded[Outcome] | None = None
         self._awaitable: Awaitable[Any] | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -95,9 +87,7 @@ class Call:
                 outcome = Outcome(None, TypeError("it returned a generator, which nothing runs"))
         self.has_ended = True
         self.has_returned = outcome.error is None
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.value
+        return outcome.get()
 
     def cancel(self) -> None:
         """Cancel it if it is a coroutine, or returns one; a thread cannot be stopped."""
@@ -112,7 +102,8 @@ class Call:
 
     async def _in_loop(self, awaitable: Awaitable[Any], seconds: float | None) -> Outcome:
         self._awaitable, self._thread = awaitable, threading.current_thread()
-        self._task = task = asyncio.ensure_future(self._contained(awaitable))
+        loop = asyncio.get_running_loop()
+        self._task = task = Shielded(self._contained(awaitable), loop=loop)
         if self.is_cancelled:
             self._interrupt()
         if await has_ended(task, seconds, self.cancel):
@@ -123,6 +114,7 @@ class Call:
             self.has_returned = task.result().error is None
         else:
             self.is_given_up, self.has_ended = True, False
+            task.is_given_up = True
             task.add_done_callback(self._end_late)
         raise Overdue(stack)
 
@@ -182,67 +174,29 @@ class Call:
             outcome = Outcome(self._method(), None)
         except BaseException as error:
             outcome = Outcome(None, error)
-        with self._lock:
-            self.has_ended = not self.is_given_up
-        if self.has_ended:
-            tell(outcome)
+        if self._is_told(tell, outcome):
             return
         try:
             self._when_late(outcome.error)
         finally:
             self.has_ended = True
 
+    def _is_told(self, tell: Callable[[Outcome], object], outcome: Outcome) -> bool:
+        """Tell it, unless it was given up, or its event loop was closed in the middle of it."""
+        with self._lock:
+            if not self.is_given_up:
+                try:
+                    tell(outcome)
+                except RuntimeError:
+                    self.is_given_up = True
+                else:
+                    self.has_ended = True
+            return self.has_ended
+
 
 def calls_around() -> tuple[Call, ...]:
     """Return the calls that this code is a part of, or was begun by, and that have not ended."""
     return tuple(call for call in _around.get() if not call.has_ended)
-
-
-async def has_ended(
-    future: "asyncio.Future[Any]",
-    seconds: float | None = None,
-    on_cancel: Callable[[], object] = lambda: None,
-) -> bool:
-    """
-    Wait until *future* is done, for so many seconds; return whether it is.
-
-    Who waits goes on waiting when it is cancelled, and calls *on_cancel*.
-    """
-    loop = asyncio.get_running_loop()
-    end = None if seconds is None else loop.time() + seconds
-    while not future.done():
-        left = None if end is None else end - loop.time()
-        if left is not None and left <= 0:
-            return False
-        try:
-            await asyncio.wait({future}, timeout=left)
-        except asyncio.CancelledError:
-            on_cancel()
-    return True
-
-
-async def undisturbed(
-    future: "asyncio.Future[T]", on_cancel: Callable[[], object] = lambda: None
-) -> T:
-    """
-    Return what *future* returns, or raise what it raises.
-
-    Who waits and is cancelled calls *on_cancel*, waits to the end all the same,
-    and raises the cancellation then.
-    """
-    is_cancelled = False
-
-    def note() -> None:
-        nonlocal is_cancelled
-        is_cancelled = True
-        on_cancel()
-
-    await has_ended(future, on_cancel=note)
-    if not is_cancelled:
-        return future.result()
-    if not future.cancelled():
-        future.exception()  # which counts as seen now
-    raise asyncio.CancelledError
 
 
 def _is_running(awaitable: Any) -> bool:

@@ -1,7 +1,6 @@
 """What starts components in the order of their dependencies, and stops them in reverse."""
 
 import asyncio
-import concurrent.futures
 import contextlib
 import inspect
 import signal
@@ -9,7 +8,6 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from typing import Any, NamedTuple, Self, TypeVar, overload
 
-from m3.components.calls import has_ended
 from m3.components.component import Component
 from m3.components.drawing import Graph, snapshot
 from m3.components.graph import Node, User, asked_of, build
@@ -25,6 +23,7 @@ from m3.components.policies import (
 from m3.components.resources import ABSENT, Resources
 from m3.components.signals import handled, interruptible
 from m3.components.supervision import Clock
+from m3.components.tasks import has_ended, to_its_end
 from m3.errors import (
     ComponentError,
     ComponentStateError,
@@ -186,7 +185,8 @@ class Conductor:
         """
         Shut down what was set up, each after whoever needs it; nothing if there is none.
 
-        One that fails keeps no other from being shut down.
+        One that fails keeps no other from being shut down, and neither does the end of
+        ``asyncio.run()`` in the middle of it, which waits for all of them.
 
         Raises:
             ComponentStateError: a component's own method calls it, and is waited for; or the
@@ -332,7 +332,8 @@ class Conductor:
 
     async def _stop(self, life: Lifecycle) -> None:
         try:
-            await life.stop()
+            with contextlib.suppress(asyncio.CancelledError):  # of a loop that ends; all is down
+                await life.stop()
         finally:
             self._end(life)
 
@@ -377,7 +378,7 @@ class Conductor:
             life.home.join()
             return
         try:
-            await stopping
+            await to_its_end(stopping)
         finally:
             life.home.join()
 
@@ -392,9 +393,6 @@ class Conductor:
             return
         try:
             result_of(stopped)
-        except concurrent.futures.CancelledError:  # its loop was closed, when all was down
-            if self._lifecycle is life:
-                raise
         finally:
             if stopped.done():  # which Ctrl-C does not wait for; it goes on in the other thread
                 life.home.join()

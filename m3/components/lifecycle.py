@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 from m3.components import claims
-from m3.components.calls import calls_around, has_ended, undisturbed
+from m3.components.calls import calls_around
 from m3.components.component import Component
 from m3.components.graph import Node
-from m3.components.loops import Home
+from m3.components.loops import POLL, Home
 from m3.components.phases import check, set_up, shut_down
 from m3.components.supervision import Clock, Supervisor
+from m3.components.tasks import Outcome, has_ended, steady, to_its_end, undisturbed
 from m3.errors import ComponentError, ComponentStateError, ConductorError
 
 __all__ = ("Lifecycle",)
@@ -58,8 +59,9 @@ class Lifecycle:
         self._is_halted = False
         self._ending = asyncio.Event()
         self._failure: ComponentError | None = None
-        self._starting: asyncio.Future[None] | None = None
-        self._stopping = threading.Lock()
+        self._starting: asyncio.Task[Outcome] | None = None
+        self._lock = threading.Lock()
+        self._stops_in: asyncio.AbstractEventLoop | None = None
         self._stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
         claims.claim(self.components)
 
@@ -75,8 +77,14 @@ class Lifecycle:
         """
         for node in self.components:
             node.on_failure = partial(self._report, node)
-        self._starting = asyncio.ensure_future(self._start())
-        await undisturbed(self._starting, self.halt)
+        self._starting = steady(self._start())
+        try:
+            outcome = await undisturbed(self._starting, self.halt)
+        except asyncio.CancelledError:
+            if self._starting.result().error is None:  # it was too late for a halt
+                await self.stop()
+            raise
+        outcome.get()
 
     def request_halt(self) -> None:
         """Have :meth:`halt` called; may be called in any thread, and in a signal handler."""
@@ -87,6 +95,8 @@ class Lifecycle:
     def halt(self) -> None:
         """End it: nothing further begins to start, and coroutines that do are cancelled."""
         self._is_halted = True
+        if self.home.loop.is_closed():  # in the middle of it, perhaps, and nobody waits there
+            return
         self._ending.set()
         for node in self.components:
             if node.state == "starting":
@@ -123,19 +133,20 @@ class Lifecycle:
         Shut down what was set up, each after whoever needs it; the end of a start if there is one.
 
         Further calls wait for the end of the first, which may run in another event loop.
+        Whoever is cancelled, it comes to its end.
 
         Raises:
             ComponentError: a shutdown failed; several as :exc:`ConductorError`.  Only the
                 first call raises.
         """
-        if not self._stopping.acquire(blocking=False):
-            await has_ended(asyncio.wrap_future(self._stopped))
+        if not self._is_first() and await self._was_stopped():
             return
         try:
             self.halt()
-            await undisturbed(asyncio.ensure_future(self._stop()))
+            await to_its_end(self._stop())
         finally:
-            self._stopped.set_result(None)
+            with contextlib.suppress(concurrent.futures.InvalidStateError):  # another took over
+                self._stopped.set_result(None)
 
     async def health(self, seconds: float | None) -> dict[str, Exception | None]:
         """Check all components at once, each for so many seconds; return what is wrong."""
@@ -160,9 +171,27 @@ class Lifecycle:
         if not (is_well and node.is_up):
             self._is_halted = True
 
+    def _is_first(self) -> bool:
+        """Return whether it is this event loop that stops; or if the one that did was closed."""
+        with self._lock:
+            before = self._stops_in
+            is_first = before is None or (before.is_closed() and not self._stopped.done())
+            if is_first:
+                self._stops_in = asyncio.get_running_loop()
+        return is_first
+
+    async def _was_stopped(self) -> bool:
+        """Wait for the end of the stop in another loop; False if it is up to this one now."""
+        stopped = asyncio.wrap_future(self._stopped)
+        while not await has_ended(stopped, POLL):
+            if self._is_first():
+                return False
+        return True
+
     async def _stop(self) -> None:
-        if self._starting is not None and not self._starting.done():
-            await has_ended(self._starting)
+        starting = self._starting
+        if not (starting is None or starting.done() or starting.get_loop().is_closed()):
+            await has_ended(starting)
             return
         await self._shut_down_all()
         self._raise("failed")
@@ -176,6 +205,9 @@ class Lifecycle:
             claims.release(node)
 
     async def _shut_down(self, node: Node) -> None:
+        if node.state == "stopping":
+            cause = ComponentStateError("its event loop was closed in the middle of it")
+            self._errors.append(ComponentError(cause, component=node.resource, phase="shutdown"))
         await self._is_well("shutdown", node, shut_down(node))
 
     async def _is_well(self, phase: str, node: Node, act: Awaitable[ComponentError | None]) -> bool:
@@ -219,7 +251,7 @@ async def _in_order(
     act: Callable[[Node], Awaitable[Any]],
 ) -> None:
     """Act on all nodes at once, but on each only after those before it."""
-    tasks: dict[Node, asyncio.Task[None]] = {}
+    tasks: dict[Node, asyncio.Task[Outcome]] = {}
 
     async def wait_and_act(node: Node) -> None:
         for earlier in before(node):
@@ -227,7 +259,7 @@ async def _in_order(
         await act(node)
 
     for node in nodes:
-        tasks[node] = asyncio.ensure_future(wait_and_act(node))
+        tasks[node] = steady(wait_and_act(node))
     for task in tasks.values():
         await has_ended(task)
-        task.result()
+        task.result().get()

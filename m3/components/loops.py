@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from m3._parking import Switch
+from m3.components.tasks import Shielded
 from m3.errors import ComponentStateError, M3Error
 
 __all__ = ("CallersLoop", "Home", "LoopThread", "result_of", "run_here", "running_loop")
@@ -36,7 +37,11 @@ class LoopThread:
         self.loop.call_soon(is_running.set)
         self._thread = threading.Thread(target=self._run, name="m3-conductor", daemon=True)
         self._thread.start()
-        is_running.wait()
+        try:
+            is_running.wait()
+        except BaseException:  # Ctrl-C: nobody will have it, to close it
+            self.close()
+            raise
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
         """
@@ -79,9 +84,16 @@ class LoopThread:
         asyncio.set_event_loop(self.loop)
         try:
             while not self._is_closed or self._submitted:  # whoever else stops it
-                self.loop.run_forever()
+                self._run_on()
         finally:
             _close(self.loop, self._executor)
+
+    def _run_on(self) -> None:
+        try:
+            self.loop.run_forever()
+        except BaseException as error:
+            what = "a task or a callback would end the program, in a thread that cannot"
+            self.loop.call_exception_handler({"message": what, "exception": error})
 
 
 class CallersLoop:
@@ -292,6 +304,8 @@ def _close(
     try:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
+            if isinstance(task, Shielded):
+                task.is_given_up = True
             task.cancel()
         if tasks:
             _run(loop, asyncio.wait(tasks, timeout=GRACE))

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from m3.components.calls import has_ended, undisturbed
 from m3.components.graph import Node
 from m3.components.phases import check, set_up, shut_down
+from m3.components.tasks import has_ended, steady, undisturbed
 from m3.errors import ComponentError
 from m3.policies import Backoff
 
@@ -67,6 +67,7 @@ class Supervisor:
         """End, when a restart in progress has ended."""
         self._is_active = False
         tasks = [*self._watching, *self._handling.values()]
+        tasks = [task for task in tasks if not task.get_loop().is_closed()]
         for task in tasks:
             task.cancel()
         for task in tasks:
@@ -109,7 +110,7 @@ class Supervisor:
         series = self._series.setdefault(node, _Series(component.backoff))
         while True:
             delay = series.delay_after_failure(self._clock.monotonic())
-            await undisturbed(asyncio.ensure_future(shut_down(node)))
+            await undisturbed(steady(shut_down(node)))
             node.state = "failed"
             if delay is None:
                 failure.add_note(f"given up after {series.failures} failures in a row")

@@ -5,11 +5,11 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Iter
 from typing import Any, ClassVar
 
 from m3.components.component import Component
-from m3.errors import ImproperlyConfigured, describe
+from m3.errors import ComponentStateError, ImproperlyConfigured, describe
 from m3.pools.family import Family
 from m3.pools.mixins import DefaultBackendMixin, SingletonCreateMixin
-from m3.pools.once import Once
-from m3.pools.settings import entries_of
+from m3.pools.once import Closed, Once
+from m3.pools.settings import Entries, entries_of
 
 __all__ = ("BackendPool",)
 
@@ -110,11 +110,23 @@ class BackendPool(Component):
 
     @classmethod
     def _family(cls) -> Family:
-        entries = entries_of(cls.backend_type)
+        entries = cls._entries()
         family = cls.__dict__.get("_own_family")
         if family is None or family.entries is not entries:
             family = cls._own_family = Family(cls.backend_type, entries, cls.interface)
         return family
+
+    @classmethod
+    def _entries(cls) -> Entries:
+        try:
+            return entries_of(cls.backend_type)
+        except ImproperlyConfigured:
+            if cls.backend_type is None and cls is not BackendPool:
+                raise ImproperlyConfigured(
+                    f"{cls.__qualname__} has no backend_type: give the class one, as in "
+                    'backend_type = "storage"'
+                ) from None
+            raise
 
     # -- as a resource: its own backends -----------------------------------------
 
@@ -126,18 +138,20 @@ class BackendPool(Component):
             ConfigError: one of these cannot be imported, or there is none of that id.
         """
         self._family()
+        if self._backends.is_closed:
+            self._backends = Once()
         for backend_id in self._options:
             self.get_class(backend_id)
         if self._id_of_default() is not None:
             self[self._id_of_default()]
 
     def shutdown(self) -> None:
-        """Close the backends; what they raise comes as one group, which says all of it."""
-        backends, self._backends = self._backends.made(), Once()
-        for backend in backends.values():
-            if isinstance(backend, SingletonCreateMixin):
-                SingletonCreateMixin.forget_instance(backend)
-        self._call_each(reversed(backends.items()), "shutdown", "close")
+        """
+        Close the backends; what they raise comes as one group, which says all of it.
+
+        Until the next setup there are no others: one that is being made is closed by who makes it.
+        """
+        self._close(self._backends.close())
 
     def health(self) -> None:
         """Check the backends that were created; what they raise comes as one group, too."""
@@ -156,7 +170,21 @@ class BackendPool(Component):
         return self[backend_id]
 
     def __getitem__(self, backend_id: Any) -> Any:
-        return self._backends.get(backend_id, self._create, backend_id)
+        """
+        Return its backend of that id.
+
+        Raises:
+            ComponentStateError: the pool was shut down.
+            InvalidBackendError, ConfigError: as :meth:`get`.
+        """
+        try:
+            return self._backends.get(backend_id, self._create, backend_id)
+        except Closed as closed:
+            self._close(closed.late)
+            raise ComponentStateError(
+                f"backend {backend_id!r} of {type(self).__qualname__}: the pool was shut down, "
+                "and makes no backend that nobody would close"
+            ) from None
 
     def __iter__(self) -> Iterator[Any]:
         return (self[each.id] for each in self.classes_iterator())
@@ -175,6 +203,13 @@ class BackendPool(Component):
                 "thread: make it a plain method that returns the backend"
             )
         return made
+
+    def _close(self, backends: dict[Any, Any]) -> None:
+        """Close *backends*, the last one first."""
+        for backend in backends.values():
+            if isinstance(backend, SingletonCreateMixin):
+                SingletonCreateMixin.forget_instance(backend)
+        self._call_each(reversed(backends.items()), "shutdown", "close")
 
     def _call_each(self, backends: Iterable[tuple[Any, Any]], *names: str) -> None:
         """Call the first method of *names* that each backend has."""

@@ -1,5 +1,6 @@
 """Calls that code in the same process makes: tests, and programs that embed a service."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -134,14 +135,21 @@ class HandedIn(Frontend[WorkerContext]):
         self._waiting.shutdown()
 
     def cleanup(self) -> None:
-        """Answer those that were not made."""
+        """Answer those that were not made, each of them, and raise what that raises."""
         self._waiting.shutdown()
+        errors: list[Exception] = []
         while True:
             try:
                 item = self._waiting.get_nowait()
             except (Empty, ShutDown):
-                return
-            self.nack(item.position, AbandonedError("the service has stopped before it was made"))
+                break
+            try:
+                self.nack(
+                    item.position, AbandonedError("the service has stopped before it was made")
+                )
+            except Exception as error:
+                errors.append(error)
+        raise_all(errors, "calls could not be answered")
 
 
 class DirectCalls(HandedIn):
@@ -155,31 +163,38 @@ class DirectCalls(HandedIn):
     def __init__(self) -> None:
         super().__init__()
         self.threads = ManagedThreads(self._fail)
-        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._errors: list[Exception] = []
 
     def produce(self) -> Iterator[Item]:
-        """Yield the calls, and raise what a thread has raised."""
+        """Yield the calls, and raise what threads have raised."""
         yield from super().produce()
         self._raise()
 
     def cleanup(self) -> None:
         """Answer what was not made, and wait for the threads."""
-        super().cleanup()
-        self.threads.join()
-        self._raise()
+        try:
+            super().cleanup()
+        finally:
+            self.threads.join()
+            self._raise()
 
     def give_up(self) -> None:
-        """Take no more, and answer what was not made; for a start that was not completed."""
-        super().cleanup()
+        """Take no more, answer what was not made, and wait: the start was not completed."""
+        try:
+            super().cleanup()
+        finally:
+            self.threads.join()
 
     def _fail(self, error: Exception) -> None:
-        self._error = self._error or error
+        with self._lock:
+            self._errors.append(error)
         self.stop()
 
     def _raise(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        with self._lock:
+            errors, self._errors = self._errors, []
+        raise_all(errors, "threads have failed")
 
     def ack(self, position: DirectCall) -> None:
         """Tell that the call has returned, or has ended the service."""
@@ -189,4 +204,18 @@ class DirectCalls(HandedIn):
 
     def nack(self, position: DirectCall, error: Exception) -> None:
         """Tell that the call has failed."""
-        position.end(position.entrypoint.handle_error(position.worker_ctx, error))
+        left: BaseException | None
+        try:
+            left = position.entrypoint.handle_error(position.worker_ctx, error)
+        except BaseException as raised:
+            left = raised
+            left.__context__ = left.__context__ or error
+        position.end(left)
+
+
+def raise_all(errors: list[Exception], what: str) -> None:
+    """Raise *errors*, if there are any; several as a group, which says how many did *what*."""
+    if len(errors) > 1:
+        raise ExceptionGroup(f"{len(errors)} {what}", errors)
+    if errors:
+        raise errors[0]

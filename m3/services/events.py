@@ -123,7 +123,7 @@ class EventHandler(QueueEntrypoint):
     ``dead_letters`` of the configuration is another name, or false.
 
     Raises:
-        ConfigError: a reliable broadcast without an identifier.
+        ConfigError: a reliable broadcast without an identifier, or something that is no name.
     """
 
     def __init__(
@@ -138,6 +138,8 @@ class EventHandler(QueueEntrypoint):
         **options: Any,
     ) -> None:
         super().__init__(requeue_on_error=requeue_on_error, **options)
+        _check_name("source_service", source_service, "a service")
+        _check_name("event_type", event_type, "a type of events")
         if handler_type not in (SERVICE_POOL, SINGLETON, BROADCAST):
             raise ConfigError(
                 f"event_handler(handler_type={handler_type!r}): it is SERVICE_POOL, SINGLETON "
@@ -191,6 +193,15 @@ class EventHandler(QueueEntrypoint):
         if self.handler_type != BROADCAST:
             return name
         return f"{name}-{self.broadcast_identifier or instance}"
+
+
+def _check_name(argument: str, given: object, what: str) -> None:
+    """Raise ``ConfigError`` if what is *given* cannot be the name of *what*."""
+    if not (isinstance(given, str) and given):
+        raise ConfigError(
+            f"event_handler({argument}={given!r}): it is the name of {what}, a string that is "
+            "not empty"
+        )
 
 
 event_handler = EventHandler.decorator

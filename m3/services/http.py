@@ -6,10 +6,13 @@ What receives and routes them is :mod:`m3.services._web`, and what answers them
 and need the extra ``http``.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPMethod
 from typing import TYPE_CHECKING, Any, Self
 
-from m3.errors import MissingExtraError, RetryLater
+from m3._messages import closest, did_you_mean
+from m3.errors import ConfigError, MissingExtraError, RetryLater
 from m3.services.context import WorkerContext
 from m3.services.entrypoints import DecoratorDependency
 from m3.stages import Frontend
@@ -20,6 +23,12 @@ if TYPE_CHECKING:
     from m3.services._web import HttpServer
 
 __all__ = ("Http", "http")
+
+METHODS = [*(method.value for method in HTTPMethod), "PROPPATCH", "REPORT"]
+"""Those of HTTP, and those of WebDAV that look like one of them mistyped."""
+
+TOKEN = re.compile(r"[A-Z][A-Z-]*")
+ADVICE = "give it one, or several with commas between them, as 'GET,POST'"
 
 
 class Http(DecoratorDependency):
@@ -48,13 +57,16 @@ class Http(DecoratorDependency):
 
     Attributes:
         server: what receives the requests.
+
+    Raises:
+        ConfigError: *method* is something else, or looks like one mistyped.
     """
 
     server: "HttpServer"
 
     def __init__(self, method: str, url: str, **options: Any) -> None:
         super().__init__(**options)
-        self.methods = tuple(name.strip().upper() for name in method.split(","))
+        self.methods = _methods_in(method)
         self.url = url
 
     @classmethod
@@ -114,6 +126,24 @@ class Http(DecoratorDependency):
     def put_off(self, _: WorkerContext, error: RetryLater) -> None:
         """Have the client come again, in place of the call."""
         raise self.server.unavailable_for(error.seconds) from error
+
+
+def _methods_in(text: object) -> tuple[str, ...]:
+    """
+    Return the methods that *text* names.
+
+    Raises:
+        ConfigError: one of them is none, or looks like one mistyped.
+    """
+    if not isinstance(text, str):
+        raise ConfigError(f"http({text!r}): {ADVICE}")
+    methods = tuple(method.strip().upper() for method in text.split(","))
+    for method in methods:
+        near = [] if method in METHODS else closest(method, METHODS)
+        if near or not TOKEN.fullmatch(method):
+            what = f"{method!r} is no method of HTTP{did_you_mean(near)}"
+            raise ConfigError(f"http({text!r}): {what}; {ADVICE}")
+    return methods
 
 
 http = Http.decorator

@@ -98,6 +98,8 @@ class Caller:
             if reply.is_there():
                 raise
             raise late from give_up()
+        finally:  # also when it is Ctrl-C that ends the wait
+            self._replies.forget(reply)
 
     def _expect(self, service: str, method: str) -> RpcReply:
         what = f"{service}.{method}"

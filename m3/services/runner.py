@@ -110,9 +110,11 @@ class ServiceRunner:
         try:
             self._start_all()
         except BaseException as error:
-            self._stop_all(None)
             self._errors += [error] if isinstance(error, Exception) else []
-            self._ended.turn_on()
+            try:
+                self._stop_all(None)
+            finally:
+                self._ended.turn_on()
             raise
         else:
             self._watch_all()

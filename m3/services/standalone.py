@@ -1,5 +1,6 @@
 """Calls and events for programs that are no service."""
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -127,7 +128,8 @@ class StandaloneDispatcher:
     """
     Dispatches events in the name of any service: ``dispatch("service", "type", data)``.
 
-    Within a ``with`` block it keeps its connection; otherwise each event has its own.
+    Within a ``with`` block, in which it can be once at a time, it keeps its connection; otherwise
+    each event has its own.
 
     Args:
         config: names the bus.
@@ -144,6 +146,7 @@ class StandaloneDispatcher:
         self._context = dict(context_data or {})
         self._bus: Bus | None = None
         self._declared: set[str] = set()
+        self._entering = threading.Lock()
 
     def __call__(self, service_name: str, event_type: str, event_data: Any = None) -> None:
         """
@@ -169,10 +172,16 @@ class StandaloneDispatcher:
             raise
 
     def __enter__(self) -> Self:
-        bus = bus_of(self._config)
-        bus.setup()
-        self._bus = bus
-        self._declared.clear()
+        with self._entering:
+            if self._bus is not None:
+                raise ServiceStateError(
+                    "the dispatcher is in a with block already, which ends its connection; make "
+                    "another one"
+                )
+            bus = bus_of(self._config)
+            bus.setup()
+            self._declared.clear()
+            self._bus = bus
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -80,6 +80,8 @@ class Timer(DecoratorDependency):
     def produce(self) -> Iterator[Item]:
         """Yield a call when one is due and the last one has ended."""
         for due in self._times():
+            if self._is_stopped:
+                return
             if self._is_its_turn(due):
                 yield self._tick(due)
                 self._free.wait()
@@ -106,8 +108,9 @@ class Timer(DecoratorDependency):
         return True
 
     def _tick(self, due: float) -> Item:
-        if not self._is_stopped:
-            self._free = Switch()
+        self._free = Switch()
+        if self._is_stopped:  # just now, when the switch was the one before
+            self._free.turn_on()
         return Item(self.call(), due)
 
     def _times(self) -> Iterator[float]:

@@ -339,3 +339,12 @@ def test_queues_have_the_names_of_nameko(handler):
     known = name(handler_type=BROADCAST, broadcast_identifier="a")
     assert known == "evt-ship-arrived--one.handle-a"
     assert name(handler_type=BROADCAST).startswith("evt-ship-arrived--one.handle-")
+
+
+@pytest.mark.parametrize("wrong", ["", None, 5, b"ship", Counter])
+@pytest.mark.parametrize("at", ["source_service", "event_type"])
+def test_what_names_no_event_is_told_at_once(at, wrong):
+    """The service and the type of an event are strings, and not empty."""
+    names = {"source_service": "ship", "event_type": "arrived", at: wrong}
+    with pytest.raises(ConfigError, match=rf"event_handler\({at}=.*: it is the name of"):
+        event_handler(**names)

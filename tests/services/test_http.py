@@ -460,3 +460,25 @@ def test_an_address_is_a_host_and_a_port(address):
     with pytest.raises(SetupError) as caught:
         ServiceContainer(Shop, config).start()
     assert isinstance(caught.value.__cause__, ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("GTE", "'GTE' is no method of HTTP; did you mean 'GET'"),
+        ("get, psot", "'PSOT' is no method of HTTP; did you mean 'POST'"),
+        ("GET,", "'' is no method"),
+        ("GET POST", "with commas between them"),
+        (["GET"], "with commas between them"),
+    ],
+)
+def test_what_is_no_method_of_http_is_told_at_once(method, told):
+    """A route whose method no client would send is refused when it is declared."""
+    with pytest.raises(ConfigError, match=told):
+        route(method, "/items")
+
+
+def test_methods_of_webdav_are_methods():
+    """Whatever looks like no other method, or is a known one, is taken as it is."""
+    given = Http("propfind, REPORT,VERSION-CONTROL", "/")
+    assert given.methods == ("PROPFIND", "REPORT", "VERSION-CONTROL")

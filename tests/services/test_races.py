@@ -311,3 +311,20 @@ def test_a_runner_is_started_by_one_thread(config, beside):
         for thread in [beside(start) for _ in range(3)]:
             thread.join(PATIENCE)
         assert len(refused) == 2
+
+
+def test_a_start_that_is_interrupted_twice_leaves_nobody_waiting(config):
+    """Ctrl-C again, while what was started is stopped, does not let a wait go on for ever."""
+
+    class Interrupted(ServiceContainer):
+        def start(self):
+            raise KeyboardInterrupt
+
+        def request_stop(self, timeout=None):
+            raise KeyboardInterrupt
+
+    runner = ServiceRunner(config)
+    runner.add_service(Echo, Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.start()
+    runner.wait(0)

@@ -124,3 +124,43 @@ def test_late_answers_are_counted(slow, bus, bus_url):
                 assert patient.wait(0) == "done"
         finally:
             replies.shutdown()
+
+
+def test_a_dispatcher_is_in_one_with_block_at_a_time(config, monkeypatch):
+    """A second one is refused, so that the connection of the first is not lost, and left open."""
+    opened = []
+
+    class Counted:
+        def __init__(self, config):
+            self.is_up = False
+            opened.append(self)
+
+        def setup(self):
+            self.is_up = True
+
+        def shutdown(self):
+            self.is_up = False
+
+    monkeypatch.setattr(standalone, "bus_of", Counted)
+    dispatch = StandaloneDispatcher(config)
+    with dispatch, pytest.raises(ServiceStateError, match="in a with block already"), dispatch:
+        """Not reached."""
+    assert [bus.is_up for bus in opened] == [False]
+    with dispatch:
+        assert opened[-1].is_up
+    assert not opened[-1].is_up
+
+
+def test_a_call_that_is_interrupted_is_forgotten(slow, config, monkeypatch):
+    """After Ctrl-C nobody waits for its answer any more, and nothing is kept for it."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with ClusterRpcProxy(config) as cluster:
+        replies = cluster._caller._replies
+        monkeypatch.setattr(replies.bus, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cluster.slow.wait(20)
+        monkeypatch.undo()
+        assert replies._open == {}

@@ -4,14 +4,18 @@
 import threading
 import uuid
 from datetime import datetime, timedelta
+from importlib import import_module
 
 import pytest
 
+from m3._parking import Switch
 from m3.errors import ConfigError
 from m3.services import ServiceContainer, once, timer
 from m3.testing import FakeClock
 
 DAY = 24 * 3600
+
+timers = import_module("m3.services.timer")  # the name in the package is the decorator
 
 
 @pytest.fixture
@@ -221,6 +225,51 @@ class WanderingClock(FakeClock):
 
     def time(self):
         return super().time() - self.off
+
+
+def bound_timer(**options):
+    """Return a timer of a service that is set up, and not run by an engine."""
+
+    class Ticking:
+        @timer(**options)
+        def tick(self):
+            """Nothing."""
+
+    container = ServiceContainer(Ticking, {"AMQP_URI": f"memory://{uuid.uuid4().hex}"})
+    (found,) = container.entrypoints
+    found.setup()
+    return found
+
+
+def test_no_call_begins_after_a_stop():
+    """A call that is due is not made when the stop has returned."""
+    found = bound_timer(cron="0 9 * * *", eager=True)
+    found.stop()
+    assert list(found.produce()) == []
+
+
+def test_a_stop_just_when_a_call_begins(monkeypatch):
+    """The timer does not wait for a call that the stop has made pointless, at whatever moment."""
+    found, is_over = bound_timer(interval=10, eager=True), threading.Event()
+
+    class Stopping(Switch):
+        def __init__(self):
+            monkeypatch.undo()
+            found.stop()
+
+    def produce():
+        yielded.extend(found.produce())
+        is_over.set()
+
+    yielded = []
+    monkeypatch.setattr(timers, "Switch", Stopping)
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        assert is_over.wait(5)
+    finally:
+        found.ack(0.0)
+        thread.join(20)
 
 
 def test_a_service_stops_while_its_timer_waits_or_its_call_lasts(start, clock):
