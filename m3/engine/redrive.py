@@ -360,6 +360,7 @@ class Returns:
         self._clock = runtime.monotonic
         self._at_end = at_end
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
         self._failed: dict[int, list[DeadLetter]] = {}
         self._settled: dict[int, list[DeadLetter]] = {}
         self._next_write = runtime.monotonic() + PERIOD
@@ -414,6 +415,10 @@ class Returns:
         self._write()
 
     def _write(self) -> None:
+        with self._turn:  # a run that was given up may still give answers when it has ended
+            self._write_settled()
+
+    def _write_settled(self) -> None:
         begin = self._clock()
         with self._lock:
             settled, self._settled = self._settled, {}

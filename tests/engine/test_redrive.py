@@ -9,7 +9,7 @@ import threading
 from contextlib import closing, contextmanager
 
 import pytest
-from workbench import Keep, meet
+from workbench import Keep, in_thread, meet
 
 from m3 import DROP, Backend, Backoff, Batch, BatchError, Pipeline, Reject, Retry
 from m3.connectors.file import FileBackend
@@ -17,7 +17,8 @@ from m3.engine.dead_letter import Selection
 from m3.engine.engine import Engine
 from m3.engine.letters import open_dead_letters
 from m3.engine.letters_sqlite import SqliteDeadLetters
-from m3.engine.redrive import Redriven, redrive, rounds
+from m3.engine.redrive import Redriven, Returns, redrive, rounds
+from m3.engine.runtime import Runtime
 from m3.errors import PlanError, StageError, StateError
 
 
@@ -595,3 +596,34 @@ def test_killed_during_a_redrive(path, tmp_path):
     kept = Pipeline([]).transport(Code(lambda _: False), name="check").backend("file", path=out)
     assert again(kept, path).remaining == 0
     assert set(out.read_text().splitlines()) == {str(item) for item in range(300)}
+
+
+def test_an_answer_at_the_end_of_a_redrive(path, monkeypatch):
+    """What is settled at the end leaves the store, though an answer is just being written."""
+    refuse = Code(lambda item: True)
+    Pipeline(range(3), dead_letters=path).backend(refuse, on_error="dead_letter").run()
+    with opened(path) as store:
+        numbers = [letter.id for letter in store.select()]
+        writing, may_write = threading.Event(), threading.Event()
+        settle = store.settle
+
+        def slowly(**changes):
+            if not writing.is_set():
+                writing.set()
+                meet(may_write)
+            settle(**changes)
+
+        monkeypatch.setattr(store, "settle", slowly)
+        monkeypatch.setattr("m3.engine.redrive.PERIOD", 0)
+        outcome = Redriven(left=len(numbers))
+        returns = Returns(store, outcome, Runtime(), at_end=False)
+        answer = in_thread(lambda: returns.answer(numbers[0], is_done=True))
+        meet(writing)
+        returns._next_write = float("inf")
+        returns.answer(numbers[1], is_done=True)
+        end = in_thread(lambda: returns.end(failed=False))
+        may_write.set()
+        answer()
+        end()
+        assert [letter.id for letter in store.select()] == numbers[2:]
+    assert (outcome.gone, outcome.left) == (2, 1)
