@@ -47,6 +47,7 @@ cdef class Token:
     cdef size_t number
     cdef bint is_open
     cdef bint is_owed
+    cdef int told
     cdef PyObject* before
     cdef PyObject* behind
 
@@ -90,7 +91,7 @@ cdef class Ledger:
     cdef size_t count_held_up(self) noexcept
     cdef bint has_room(self) noexcept
     cdef int press(self) except -1
-    cdef int answer(self, tuple answer) except -1
+    cdef int answer(self, Token token, int told) except -1
     cdef bint mark_done(self, Token token, bint is_owed) except -1
     cdef bint await_turn(self, Switch stopping) except -1
     cdef int pass_gate(self, Tally tally) except -1

@@ -37,10 +37,12 @@ class SharedTally(Tally): ...
 class Token:
     position: Any
     def __new__(cls, position: Any = None) -> Self: ...
+    @property
+    def answer(self) -> tuple[Any, int, BaseException | None]: ...
 
 @disjoint_base
 class Ledger:
-    answers: BoundedQueue[tuple[Any, int, BaseException | None]]
+    answers: BoundedQueue[Token]
     last: Any
     has_begun: bool
     low_mark: Any

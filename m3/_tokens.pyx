@@ -39,6 +39,10 @@ from m3.errors import AbandonedError, ShutDown
 cdef enum:
     OFTEN = 1024
 
+# What is told of an item that is abandoned whatever has become of it.
+cdef enum:
+    GIVEN_UP = 5
+
 
 cdef class Tally:
     """
@@ -97,6 +101,13 @@ cdef class Token:
         self.pending = 1
         self.position = position
 
+    @property
+    def answer(self):
+        """What is told of the item: its position, what became of it, and why."""
+        if self.told == GIVEN_UP:
+            return self.position, <int> ABANDONED, None
+        return self.position, self.told, self.error
+
     cdef void hold(self, size_t count) noexcept:
         """Say that *count* more things were made from the item."""
         m3_lock(&self.mutex)
@@ -132,28 +143,27 @@ cdef class Token:
         return 0
 
 
-cdef object last_of(list answers):
+cdef Token last_of(list answers):
     return answers[len(answers) - 1]
 
 
-cdef bint is_done(tuple answer, object problem):
+cdef bint is_done(Token answer, object problem) noexcept:
     """Whether an item was delivered, durably, or dropped on purpose."""
-    cdef int outcome = answer[1]
-    return outcome == DROPPED or (outcome == DELIVERED and problem is None)
+    return answer.told == DROPPED or (answer.told == DELIVERED and problem is None)
 
 
 cdef list take_done(list answers, object problem):
     """Take those from the end that are done; return their positions."""
     cdef list positions = []
     while answers and is_done(last_of(answers), problem):
-        positions.append(answers.pop()[0])
+        positions.append((<Token> answers.pop()).position)
     return positions
 
 
-cdef object reason(object error, object problem):
-    """Return why an item is refused: its own *error*, else the *problem* of all."""
-    if error is not None:
-        return error
+cdef object reason(Token answer, object problem):
+    """Return why an item is refused: its own error, else the *problem* of all."""
+    if answer.told != GIVEN_UP and answer.error is not None:
+        return answer.error
     if problem is not None:
         return problem
     return AbandonedError("the run ended before it was delivered")
@@ -172,10 +182,10 @@ cdef class Ledger:
     The items of one frontend's worker, from when they are produced until they are done with.
 
     An item is *open* until all that was made from it has ended.  If the
-    frontend is to be told, it then waits in ``answers``, as (position, outcome,
-    error).  If the lowest contiguous mark is wanted, the item is marked as done:
-    all items up to :attr:`low_mark` are; an answer then waits until that mark is
-    kept, for what is beyond it comes again.
+    frontend is to be told, its token then waits in ``answers``.  If the lowest
+    contiguous mark is wanted, the item is marked as done: all items up to
+    :attr:`low_mark` are; an answer then waits until that mark is kept, for what
+    is beyond it comes again.
 
     Args:
         most: so many may be open, unanswered or beyond the mark; then the
@@ -297,17 +307,18 @@ cdef class Ledger:
             if self.mark_done(token, is_owed):
                 return 0
             if is_well:
-                return self.answer((token.position, <int> ABANDONED, None)) if is_owed else 0
+                return self.answer(token, GIVEN_UP) if is_owed else 0
         if not is_owed:
             return 0
         if is_well and self.ack is not None:
             return self.acknowledge(token.position)
-        return self.answer((token.position, outcome, token.error))
+        return self.answer(token, outcome)
 
-    cdef int answer(self, tuple answer) except -1:
+    cdef int answer(self, Token token, int told) except -1:
         """Have the frontend told."""
-        if try_put(self.answers, <PyObject*> answer, NULL) != DONE:
-            self.answers.put(answer)
+        token.told = told
+        if try_put(self.answers, <PyObject*> token, NULL) != DONE:
+            self.answers.put(token)
         return 0
 
     def acknowledge_at_once(self, ack, fail):
@@ -368,7 +379,7 @@ cdef class Ledger:
             self.low_mark = token.position
             self.below.count(token.outcome)
             if token.is_owed:
-                self.passed.append((token.position, token.outcome, token.error))
+                self.passed.append(token)
             m3_store(place, 0)
             self.low += 1
             place = <m3_size*> &self.done[self.low % self.most]
@@ -376,8 +387,9 @@ cdef class Ledger:
 
     def release(self):
         """Take note that the mark is kept where it is; answer for what is below it."""
-        for answer in self.passed:
-            self.answer(answer)
+        cdef Token token
+        for token in self.passed:
+            self.answer(token, token.outcome)
         self.passed = []
         m3_store(&self.released, self.low)
         m3_fence()
@@ -389,8 +401,8 @@ cdef class Ledger:
         cdef size_t index
         cdef m3_size* place
         cdef Token token
-        for position, _, _ in self.passed:
-            self.answer((position, <int> ABANDONED, None))
+        for token in self.passed:
+            self.answer(token, GIVEN_UP)
         self.passed = []
         if self.done == NULL:
             return
@@ -400,7 +412,7 @@ cdef class Ledger:
                 token = m3_own(<PyObject*> m3_load(place))
                 m3_store(place, 0)
                 if token.is_owed:
-                    self.answer((token.position, <int> ABANDONED, None))
+                    self.answer(token, GIVEN_UP)
 
     cdef bint await_turn(self, Switch stopping) except -1:
         """Wait until one more item may be produced; false if *stopping* is on before."""
@@ -461,6 +473,7 @@ cdef class Ledger:
             keep: takes the place of *nack*, if it is there, for what is a dead letter.
         """
         cdef Py_ssize_t count
+        cdef Token answer
         while self.in_hand:
             count = 1
             try:
@@ -470,13 +483,12 @@ cdef class Ledger:
                     ack_batch(positions)
                     continue
                 answer = self.in_hand.pop()
-                position, outcome, error = answer
                 if is_done(answer, problem):
-                    ack(position)
-                elif keep is not None and outcome == DEAD_LETTERED and problem is None:
-                    keep(position, reason(error, problem))
+                    ack(answer.position)
+                elif keep is not None and answer.told == DEAD_LETTERED and problem is None:
+                    keep(answer.position, reason(answer, problem))
                 else:
-                    nack(position, reason(error, problem))
+                    nack(answer.position, reason(answer, problem))
             except BaseException as raised:
                 fail(raised)
             finally:
@@ -505,7 +517,7 @@ cdef class Ledger:
                 return
             token = m3_own(first)
             if self.close_item(token):
-                self.answer(((<Token> token).position, <int> ABANDONED, None))
+                self.answer(token, GIVEN_UP)
 
     def await_answers(self):
         """Wait until the frontend was told about all of its items."""

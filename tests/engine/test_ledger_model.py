@@ -119,7 +119,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.answering and self.told)
     @rule()
     def answer(self):
-        answers = self.ledger.answers.get_many(1000)
+        answers = [token.answer for token in self.ledger.answers.get_many(1000)]
         assert answers == self.told
         for _ in answers:
             self.ledger.answered()
@@ -144,7 +144,7 @@ class LedgerMachine(RuleBasedStateMachine):
             beyond = {number for number in self.done if number >= self.low}
             self.ledger.answer_rest()
             told = self.ledger.answers.get_many(1000) if self.ledger.answers.qsize() else []
-            rest = told[len(self.told) :]
+            rest = [token.answer for token in told[len(self.told) :]]
             assert set(rest) == {(number, ABANDONED, None) for number in beyond}
 
 

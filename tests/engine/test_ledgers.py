@@ -63,4 +63,4 @@ def test_a_run_given_up_in_the_middle_of_a_checkpoint_answers_once(hurried, roun
         thread.join()
         ledgers.answer_rest()
         answers = ledger.answers.get_many(2 * COUNT)
-        assert Counter(position for position, *_ in answers) == dict.fromkeys(range(COUNT), 1)
+        assert Counter(token.position for token in answers) == dict.fromkeys(range(COUNT), 1)
