@@ -26,7 +26,7 @@ from m3._waiting cimport Attempt, Waiting
 
 from m3._steps import FATAL as _FATAL, Aborted
 from m3._types import Failure as _Failure, Item as _Item
-from m3.errors import StateError, abridged
+from m3.errors import ShutDown, StateError, abridged
 
 
 cdef extern from "Python.h":
@@ -422,6 +422,45 @@ def settle_attempt(Attempt attempt, int outcome, Tally tally):
         settle(token, outcome, tally)
 
 
+cdef class Taker:
+    """
+    Iterates over what comes out of *inbox*, which is delivered when it is taken.
+
+    All of that is compiled, so no signal handler comes between the queue and the variable of
+    a loop, where what it raises would lose an item.
+
+    Args:
+        tally: several threads may count in it, if several take.
+    """
+
+    cdef BoundedQueue inbox
+    cdef Tally tally
+
+    def __init__(self, BoundedQueue inbox, Tally tally):
+        self.inbox = inbox
+        self.tally = tally
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef PyObject* mark
+        cdef size_t position
+        cdef Token token = None
+        try:
+            item = self.inbox.await_item(&mark, &position)
+        except ShutDown:
+            self.end()
+            raise StopIteration from None
+        if mark != NULL:
+            token = <Token> m3_own(mark)
+        settle(token, DELIVERED, self.tally)
+        return item
+
+    def end(self):
+        """Take note that nothing more comes; for a subclass."""
+
+
 def take(BoundedQueue inbox):
     """
     Wait for an item; return it with its token and its position in the queue.
@@ -436,11 +475,6 @@ def take(BoundedQueue inbox):
     if mark != NULL:
         token = m3_own(mark)
     return value, token, position
-
-
-def deliver(Token token, Tally tally):
-    """Settle an item that the caller of ``results()`` took."""
-    settle(token, DELIVERED, tally)
 
 
 def end(Step first, Tally tally, Switch aborting):

@@ -116,12 +116,29 @@ cdef class Held:
         self.seconds = seconds
 
     def __enter__(self):
-        self.is_held = self.lock.acquire(True, self.seconds)
+        self.is_held = self.lock.acquire(True, min(self.seconds, threading.TIMEOUT_MAX))
         return self.is_held
 
     def __exit__(self, *_):
         if self.is_held:
             self.lock.release()
+
+
+cdef class Among:
+    """Has *who* in the list *those* for a ``with`` block; no strike leaves it there."""
+
+    cdef list those
+    cdef object who
+
+    def __init__(self, list those, who):
+        self.those = those
+        self.who = who
+
+    def __enter__(self):
+        self.those.append(self.who)
+
+    def __exit__(self, *_):
+        self.those.remove(self.who)
 
 
 def make_calls(calls, done):

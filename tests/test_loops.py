@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from m3 import Failure, Item
-from m3._loops import close, deliver, discard, end, pump, serve, take, wake
+from m3._loops import Taker, close, discard, end, pump, serve, take, wake
 from m3._parking import Switch
 from m3._queue import BoundedQueue
 from m3._steps import Consume, Deliver, Send
@@ -116,17 +116,16 @@ def test_serve_takes_nothing_once_the_run_is_over():
 
 
 def test_take_and_deliver():
-    """take() gives an item with its token and position, and raises ShutDown at the end."""
+    """take() gives an item with its token and position, a Taker delivers it, up to the end."""
     tally, queue = Tally(), BoundedQueue(10)
     run(["a", Item("b", 5)], Send(tally, queue), tally)
+    item, token, position = take(queue)
+    assert (item, token.position, position) == ("a", None, 0)
     close(queue)
-    first, second = take(queue), take(queue)
-    assert (first[0], first[2], second[0], second[2]) == ("a", 0, "b", 1)
-    assert second[1].position == 5
+    assert list(Taker(queue, tally)) == ["b"]
+    assert tally.delivered == 1
     with pytest.raises(ShutDown):
         take(queue)
-    deliver(first[1], tally)
-    assert tally.delivered == 1
 
 
 @pytest.mark.parametrize("naps", [0.0, 1000.0])

@@ -113,7 +113,7 @@ class AsyncWork:
         self._changed = self._loop.create_future()
         on_abort(self._abort)
         self._errands.wake = self._look_for_errands
-        self._errands.do()
+        self._do_errands()
         self._start_threads()
         while self._has_work():
             self._changed = self._loop.create_future()
@@ -157,7 +157,11 @@ class AsyncWork:
         self._soon(self._cancel)
 
     def _look_for_errands(self) -> None:
-        self._soon(self._errands.do)
+        self._soon(self._do_errands)
+
+    def _do_errands(self) -> None:
+        with contextlib.suppress(Aborted):  # the loop is told of that by itself
+            self._errands.do()
 
     # -- in the event loop
 

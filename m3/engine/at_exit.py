@@ -1,6 +1,7 @@
 """Engines that still run when the interpreter exits are stopped then."""
 
 import atexit
+import logging
 from typing import Protocol
 
 __all__ = ("Stoppable", "forget", "watch")
@@ -38,4 +39,7 @@ def _stop_all() -> None:
     for engine in engines:
         engine.give_back()
     for engine in engines:
-        engine.end_at_exit()
+        try:
+            engine.end_at_exit()
+        except Exception:
+            logging.getLogger("m3.engine").exception("a pipeline could not be ended")

@@ -315,6 +315,11 @@ class Checkpoints:
             return False
         return not (self._is_aligned and self._run.aborting.is_on())
 
+    def take_in(self, worker: Worker) -> None:
+        """Have *worker*, one of those of the run by now, wait for no round if all are over."""
+        if self._over.is_on():
+            worker.errands.release()
+
     def _close(self, error: Exception | None) -> None:
         """Make no further round; those who wait for one are told *error*."""
         with self._lock:

@@ -9,15 +9,16 @@ nobody if it has interrupted who holds the one lock.  The states, in order::
 """
 
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
+from m3._threads import Among, Held
 from m3.engine.at_exit import forget, watch
 from m3.engine.books import Books
 from m3.engine.callbacks import Callbacks
 from m3.engine.deadline import Deadline
 from m3.engine.failures import Failures
+from m3.engine.last_out import LEAST
 from m3.engine.limits import FailureLimits
 from m3.engine.plan import Plan
 from m3.engine.pools import Layout, lay_out, needs_tokens
@@ -32,8 +33,8 @@ from m3.engine.timeouts import Watchdog
 from m3.engine.untold import keep_untold, take_untold, tell
 from m3.engine.validation import validate
 from m3.engine.waits import Waits
-from m3.engine.workers import Worker, are_prepared, dismiss, staff
-from m3.errors import EngineStateError, M3Error, PlanError, StageError
+from m3.engine.workers import Worker, are_prepared, dismiss, let_work, staff
+from m3.errors import EngineStateError, M3Error, PlanError, ShutDown, StageError
 
 __all__ = ("Engine",)
 
@@ -68,18 +69,19 @@ class Engine:
         self._layout = Layout()
         self.workers: list[Worker] = []
         self._live: set[object] = set()
+        self._finishing: list[object] = []
         self._at_work: set[object] = set()
         self._lock = threading.RLock()
         self._state: State = "created"
         self.failures = Failures()
         self._at_abort = Callbacks(self.aborting)
+        self.at_abort = self._at_abort.add
         self._watchdog = Watchdog(self)
         self.books = Books(self.workers)
-        self._stop_requested = self._is_given_up = self._has_ended = False
+        self._stop_requested = self._may_end = self._is_given_up = self._has_ended = False
         self._deadline = Deadline(self.runtime, plan.stop_timeout)
         self._waits = Waits(self._deadline)
-        errors = self.failures.errors
-        self.resources = Resources(plan, self.runtime, errors, self.fail, self._waits)
+        self.resources = Resources(plan, self.runtime, self.failures.errors, self.fail, self._waits)
         self._stopwatch = Stopwatch(self.runtime)
 
     # -- running it
@@ -238,11 +240,7 @@ class Engine:
         return self._state != "created"
 
     def stopped(self) -> bool:
-        """
-        Return whether the run has ended: no worker is left, or only hung ones.
-
-        With :meth:`results` it has not before the last of them was taken.
-        """
+        """Return whether the run has ended: only hung workers are left, and no results to take."""
         return self._state in ("finished", "failed")
 
     def report(self) -> Report:
@@ -293,23 +291,17 @@ class Engine:
         with self._lock:
             self._at_work.discard(worker)
             if not self._at_work:
-                self._abandon_leftovers()
+                self._layout.discard(self.books.leftovers, but_ordered=bool(self.failures.hung))
                 self.stores.end()
 
     def ended(self, worker: object) -> None:
         """Take note that nothing of *worker* runs any more; after the last, the run has ended."""
-        with self._lock:
-            self._live.discard(worker)
-            is_last = not self._live
-        if is_last:
-            self.resources.shut_down()
-            self._close_books()
-            self._has_ended = True
-            self._waits.tell()
-
-    def at_abort(self, function: Callable[[], object]) -> None:
-        """Call *function* when the run is over, perhaps again; at once if it is."""
-        self._at_abort.add(function)
+        with Among(self._finishing, worker):  # before nobody lives
+            with self._lock:
+                self._live.discard(worker)
+                is_last = not self._live
+            if is_last:
+                self._finish()
 
     def enlist(self, worker: Worker) -> None:
         """Count on *worker*, which was made while the run lasts."""
@@ -349,17 +341,16 @@ class Engine:
             self._layout = lay_out(self.plan, self.runtime, collect=collect, aborting=self.aborting)
             self.limits = FailureLimits(self.plan, self._layout.pools, self.workers)
             pools = [staff(pool, self) for pool in reversed(self._layout.pools)]
-            takers: set[object] = {TAKER} if collect else set()
             self.resources.start(self._layout.pools)
             self.resources.settle()
-            if self.resources.are_up and self._set_up(pools, takers):
+            if self.resources.are_up and self._set_up(pools, (TAKER,) if collect else ()):
                 self.stores.begin(self, self.workers)
-                for worker in self.workers:
-                    worker.may_work = True
-                    worker.go.turn_on()
+                let_work(self.workers)
                 self.stores.start()
                 self._watchdog.start()
                 return
+        except ShutDown:  # the run was given up before there was anybody to work
+            pass
         except BaseException as error:
             self._undo_setup()
             self._state = "failed"
@@ -369,10 +360,11 @@ class Engine:
         self._undo_setup()
         self.raise_failures()
 
-    def _set_up(self, pools: list[list[Worker]], takers: set[object]) -> bool:
+    def _set_up(self, pools: list[list[Worker]], takers: tuple[object, ...]) -> bool:
         """Start the workers, pool by pool from the last backend on; false if not all are set up."""
         self.workers += [worker for workers in pools for worker in workers]
         self._live, self._at_work = {*self.workers, *takers}, {*self.workers, *takers}
+        self._may_end = True
         for workers in pools:
             for worker in workers:
                 worker.start()
@@ -385,6 +377,7 @@ class Engine:
 
     def _undo_setup(self) -> None:
         """Clean up, in reverse, what was set up."""
+        self._may_end = True
         self._abort()
         try:
             dismiss(self.workers, self._deadline.left)
@@ -427,6 +420,8 @@ class Engine:
         Returns:
             False if *until* came first.
         """
+        if self._may_end and not (self._live or self._finishing):  # who did may be cut short
+            self._finish()
         while not self._waits.until(
             lambda: self._has_ended,
             lambda: self._deadline.patience(until, self.aborting.is_on()),
@@ -455,14 +450,24 @@ class Engine:
         self._has_ended = True
         self._waits.tell()
 
+    def _finish(self) -> None:
+        """End the run, of which nobody lives any more; it does no harm to do so again."""
+        self.resources.shut_down()
+        self._close_books()
+        self._has_ended = True
+        self._waits.tell()
+
     def _close_books(self) -> None:
         """Count what is left, and close what is open, also what was opened after the end."""
         if self._holds_lock():
             return
-        with self._lock:
+        left = self._deadline.left()
+        with Held(self._lock, -1.0 if left is None else max(left, LEAST)) as is_mine:
+            if not is_mine:
+                return
             has_been = self.stopped()
             if not has_been:
-                self._abandon_leftovers()
+                self._layout.discard(self.books.leftovers, but_ordered=bool(self.failures.hung))
             for failure in self.stores.close(self._deadline.left()):
                 self.failures.add(failure)
             if not has_been:
@@ -476,12 +481,6 @@ class Engine:
     def _holds_lock(self) -> bool:
         """Tell whether this is a signal handler that has interrupted who holds the lock."""
         return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001
-
-    def _abandon_leftovers(self) -> None:
-        """Settle what nobody will take any more; the caller holds the lock."""
-        self._layout.discard(self.books.leftovers)
-        for sequencer in () if self.failures.hung else self._layout.sequencers:
-            sequencer.discard(self.books.leftovers)
 
     def _join_threads(self) -> None:
         if self._is_given_up:

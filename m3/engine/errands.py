@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from m3._queue import BoundedQueue
+from m3._steps import Aborted
 from m3.engine.runtime import Runtime
 from m3.errors import AbandonedError, Empty, ShutDown
 
@@ -83,13 +84,21 @@ class Errands:
         return errand
 
     def do(self) -> None:
-        """Do what there is; called by the worker, between two items."""
+        """
+        Do what there is; called by the worker, between two items.
+
+        Raises:
+            Aborted: the worker is to end, for one of them has gone over the time of its stage, or
+                the run is over.
+        """
         while True:
             try:
                 errand = self._open.get_nowait()
             except (Empty, ShutDown):
                 return
             errand.make()
+            if isinstance(errand.error, Aborted):
+                raise errand.error
 
     def serve(self) -> None:
         """Do what there is and what comes, until :meth:`release`; called by the worker."""

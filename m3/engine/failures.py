@@ -56,7 +56,7 @@ class Failures:
         self.errors: list[M3Error] = []
         self.item_errors: list[StageError] = []
         self.hung: list[HungWorkerError] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def add(self, failure: M3Error) -> None:
         """Make *failure* one of those that the run fails with; once, if it is told again."""
@@ -70,8 +70,9 @@ class Failures:
 
     def note_hung(self, hung: Iterable[HungWorkerError]) -> None:
         """Keep who hangs, if that is not known yet."""
+        found = [*hung]
         with self._lock:
-            self.hung = self.hung or [*hung]
+            self.hung = self.hung or found
 
     def all(self) -> list[M3Error]:
         """Return everything that makes the run a failed one."""

@@ -23,7 +23,7 @@ class LastOut:
     """
 
     def __init__(self, close: Callable[[], object]) -> None:
-        self.is_closed = False
+        self.is_closed = self._is_used = False
         self._close_it: Callable[[], object] | None = close
         self._turn = threading.RLock()
 
@@ -32,7 +32,11 @@ class LastOut:
         """Have it to oneself in a ``with`` block; blocks while another thread has it."""
         try:
             with self._turn:
-                yield
+                self._is_used = True  # a signal handler may close it in this very thread
+                try:
+                    yield
+                finally:
+                    self._is_used = False
         finally:
             if self.is_closed:
                 self.close(0.0)
@@ -42,14 +46,15 @@ class LastOut:
         Close it, or leave that to a thread that uses it for longer than so many *seconds*.
 
         Returns:
-            whether it is closed.
+            False if it is left to another; only the first time.
         """
-        self.is_closed = True
+        was_closed, self.is_closed = self.is_closed, True
         patience = -1.0 if seconds is None else max(seconds, LEAST)
-        with Held(self._turn, patience) as is_alone:
+        with Held(self._turn, 0.0 if was_closed and seconds is not None else patience) as is_mine:
+            is_alone = is_mine and not self._is_used
             if is_alone:
                 self._close_once()
-        return is_alone
+        return is_alone or was_closed
 
     def _close_once(self) -> None:
         close = self._close_it

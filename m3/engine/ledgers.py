@@ -45,7 +45,7 @@ class Ledgers:
         self._books = books
         self._hurry = hurry
         self._aborting = aborting
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may give the run up
         self._is_held = False
         self._all: list[Ledger] = []
         self._resuming: list[tuple[Member, Ledger]] = []

@@ -144,7 +144,8 @@ class SqliteDeadLetters:
         """Wait no longer than so many *seconds* for another process that writes."""
         with self._lock:
             if self._connection is not None:
-                self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+                milliseconds = int(1000 * min(seconds, PATIENCE))
+                self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
 
     def close(self) -> None:
         """Commit and close."""

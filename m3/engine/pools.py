@@ -77,10 +77,12 @@ class Layout:
         for sequencer in self.sequencers:
             sequencer.wake()
 
-    def discard(self, tally: Tally) -> None:
-        """Count into *tally* as abandoned what is queued."""
+    def discard(self, tally: Tally, *, but_ordered: bool) -> None:
+        """Count as abandoned what is queued, and what waits for its turn if not *but_ordered*."""
         for queue in self.queues:
             discard(queue, tally)
+        for sequencer in () if but_ordered else self.sequencers:
+            sequencer.discard(tally)
 
 
 def lay_out(plan: Plan, runtime: Runtime, *, collect: bool, aborting: Switch) -> Layout:

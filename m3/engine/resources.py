@@ -90,7 +90,7 @@ class Resources:
         self._thread: Thread | None = None
         self._at_work: set[object] = set()
         self._lock = RLock()
-        self._is_halted = self._is_stopping = self._is_given_up = False
+        self._is_halted = self._is_over = self._is_stopping = self._is_given_up = False
         self._supplied: list[tuple[Any, list[str]]] = []
 
     def patch(self, asked_for: type | str, replacement: Any) -> None:
@@ -104,7 +104,15 @@ class Resources:
             self.are_up = True
             return
         self._conductor = self._conducting(pools)
-        self._spawn(self._conductor.setup, up=True)
+        self._spawn(self._set_up, up=True)
+
+    def _set_up(self) -> None:
+        """Set them up, unless they are to be down by now."""
+        assert self._conductor is not None
+        if not self._is_over:
+            self._conductor.setup()
+        if self._is_over:  # the shutdown may have come before there was anything to shut down
+            self._conductor.shutdown()
 
     def supply(self, instance: Any) -> Any:
         """Return a stage's *instance*, or its function, with what it asks for."""
@@ -143,10 +151,16 @@ class Resources:
     def stop(self) -> None:
         """Begin to shut them down; does nothing the second time."""
         with self._lock:
-            if self._conductor is not None and not self._is_stopping:
-                self._take_back()
+            self._is_over = True
+            if self._conductor is None or self._is_stopping:
+                return
+            self._take_back()
+            try:
                 self._spawn(self._conductor.shutdown, up=False)
-                self._is_stopping = True  # not before: it may be cut short, and called again
+            except RuntimeError as error:  # there can be no further thread, so it is this one
+                self._errors.append(StageError(error, stage="resources", worker=0))
+                self._errors += errors_of(self._conductor.shutdown)
+            self._is_stopping = True  # not before: it may be cut short, and called again
 
     def shut_down(self) -> None:
         """Shut them down, as :meth:`stop` and :meth:`settle` do."""

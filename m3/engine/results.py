@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING, Any, Self
 
-from m3._loops import deliver, take
+from m3._loops import Taker
 from m3._queue import BoundedQueue
 from m3._tokens import SharedTally
-from m3.errors import ShutDown
 
 if TYPE_CHECKING:
     from m3.engine.engine import Engine
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ("Results",)
 
 
-class Results:
+class Results(Taker):
     """
     An iterator over results, which are delivered when they are taken.
 
@@ -26,23 +25,15 @@ class Results:
     """
 
     def __init__(self, engine: "Engine", queue: BoundedQueue[Any]) -> None:
+        tally = SharedTally()
+        super().__init__(queue, tally)
         self.engine = engine
-        self._queue = queue
-        self._tally = SharedTally()
-        engine.books.count_in(self._tally)
+        engine.books.count_in(tally)
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            item, token, _ = take(self._queue)
-        except ShutDown:
-            self.engine.all_taken()
-            self.engine.wait()
-            raise StopIteration from None
-        deliver(token, self._tally)
-        return item
+    def end(self) -> None:
+        """Wait for the end of the run, and raise what it has failed with."""
+        self.engine.all_taken()
+        self.engine.wait()
 
     def close(self) -> None:
         """Stop the pipeline; results that were not taken are abandoned."""

@@ -43,6 +43,11 @@ class Stores:
             self._checkpoints = Checkpoints(engine, workers)
             self._checkpoints.begin()
 
+    def take_in(self, worker: Worker) -> None:
+        """Have *worker*, which was made while the run lasts, wait for nothing that is over."""
+        if self._checkpoints is not None:
+            self._checkpoints.take_in(worker)
+
     def start(self) -> None:
         """Make checkpoints from now on."""
         if self._checkpoints is not None:

@@ -133,6 +133,7 @@ class Watchdog:
         successor = Worker(former.pool, former.number, self._run, succession)
         successor.opening.release()
         self._run.workers.append(successor)  # its counts are the run's, however it ends
+        self._run.stores.take_in(successor)
         self._run.enlist(successor)  # before it can end
         try:
             successor.start()

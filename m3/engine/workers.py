@@ -24,7 +24,7 @@ from m3.engine.work import Run, Work
 from m3.errors import CleanupError, HungWorkerError, SetupError, StageError
 from m3.stages import Frontend, Stage
 
-__all__ = ("Worker", "are_prepared", "dismiss", "staff")
+__all__ = ("Worker", "are_prepared", "dismiss", "let_work", "staff")
 
 
 class Worker:
@@ -238,13 +238,21 @@ def staff(pool: Pool, run: Run) -> list[Worker]:
     return [Worker(pool, number, run) for number in range(pool.head.workers)]
 
 
+def let_work(workers: Iterable[Worker]) -> None:
+    """Have *workers*, which are set up, begin."""
+    for worker in workers:
+        worker.may_work = True
+        worker.go.turn_on()
+
+
 def dismiss(workers: Sequence[Worker], patience: Callable[[], float | None]) -> None:
     """Have *workers* clean up, the last one first, each within the seconds of *patience*."""
     try:
         for worker in reversed(workers):
             worker.let_go()
             if worker.thread is not None:
-                worker.thread.join(patience())
+                left = patience()
+                worker.thread.join(None if left is None else min(left, threading.TIMEOUT_MAX))
     finally:
         for worker in workers:
             worker.let_go()

@@ -1,5 +1,7 @@
 """Ends of a run that come at once: stops of several, in handlers, in answers, beside a start."""
 
+import math
+import os
 import signal
 import sqlite3
 import threading
@@ -9,15 +11,18 @@ from contextlib import closing, suppress
 import pytest
 from workbench import SOON, assert_accounted, in_thread, join_threads, meet
 
-from m3 import Backend, Component, Frontend, Item, Pipeline, Transport
+from m3 import Backend, Batch, Component, Frontend, Item, Pipeline, Transport
 from m3.engine import Runtime, checkpoints
+from m3.engine import engine as engine_module
 from m3.engine.dead_letter import EVERY
 from m3.engine.deadline import Deadline
+from m3.engine.errands import Errands
 from m3.engine.last_out import LastOut
 from m3.engine.letters import open_dead_letters
 from m3.engine.state import StateStore
 from m3.engine.waits import Waits
-from m3.errors import M3Error, StateError
+from m3.engine.workers import Worker
+from m3.errors import M3Error, SetupError, StageError, StateError
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -42,6 +47,24 @@ def on_signal():
 def interrupt():
     """Run the handler of SIGUSR1, as a signal just now would."""
     signal.raise_signal(signal.SIGUSR1)
+
+
+class Store:
+    """Dead letters of which there are none."""
+
+    note = ""
+
+    def put(self, *_, **__):
+        pass
+
+    def hasten(self, seconds):
+        pass
+
+    def commit(self):
+        pass
+
+    def close(self):
+        pass
 
 
 class Stuck(Backend):
@@ -115,6 +138,45 @@ def test_a_stop_that_may_take_less_ends_one_that_may_take_more(at_end):
     assert len(first().hung) == 1
 
 
+def test_there_may_be_no_end_to_the_patience(tmp_path):
+    """A stop may take for ever, and still closes all that is open."""
+    engine = Pipeline("stdin", state=tmp_path / "state", stop_timeout=math.inf).engine()
+    assert engine.plan.stop_timeout == math.inf
+    (tmp_path / "in.txt").write_text("a\n")
+    pipeline = Pipeline("file", path=tmp_path / "in.txt", state=tmp_path / "state")
+    engine = pipeline.backend("file", path=tmp_path / "out.txt").start()
+    assert engine.stop(math.inf).state == "finished"
+    StateStore(tmp_path / "state").close()
+
+    class Bad(Backend):
+        def setup(self):
+            raise ValueError("bad")
+
+        def process(self, data):
+            pass
+
+    with pytest.raises(SetupError, match="bad"):
+        Pipeline([1], stop_timeout=math.inf).backend(Bad).run()
+
+
+def test_a_stop_is_in_time_while_the_run_that_has_ended_is_closed():
+    """A stop by a deadline does not wait for a slow store that a run without one closes."""
+    closing_it, may_close = threading.Event(), threading.Event()
+
+    class Slow(Store):
+        def close(self):
+            closing_it.set()
+            meet(may_close)
+
+    engine = Pipeline([1], dead_letters=Slow()).backend(lambda item: None).start()
+    meet(closing_it)
+    began = time.monotonic()
+    engine.stop(timeout=0.1)
+    assert time.monotonic() - began < SOON / 2
+    may_close.set()
+    assert engine.wait().state == "finished"
+
+
 # -- who stops
 
 
@@ -153,24 +215,11 @@ def test_a_handler_may_stop_while_its_thread_closes_the_books(at_end, on_signal)
     """A signal handler that stops the run just when its thread ends it waits for nobody."""
     has_item = threading.Event()
 
-    class Store:
-        """Dead letters that are interrupted when they are closed."""
-
-        note = ""
-
-        def put(self, *_, **__):
-            pass
-
-        def hasten(self, seconds):
-            pass
-
-        def commit(self):
-            pass
-
+    class Interrupted(Store):
         def close(self):
             interrupt()
 
-    pipeline = Pipeline([1], dead_letters=Store()).backend(Stuck(has_item, at_end))
+    pipeline = Pipeline([1], dead_letters=Interrupted()).backend(Stuck(has_item, at_end))
     engine = pipeline.start()
     seen = []
     on_signal(lambda: seen.append(engine.stop(timeout=1000).state))
@@ -206,7 +255,183 @@ def test_a_handler_may_stop_while_its_thread_takes_the_last_result(on_signal):
     assert seen == [()]
 
 
+def test_a_handler_may_stop_while_its_thread_names_who_hangs(at_end, on_signal, monkeypatch):
+    """A signal handler that stops the run just when that is given up waits for no lock of it."""
+    has_item = threading.Event()
+    engine = Pipeline([1]).backend(Stuck(has_item, at_end)).start()
+    hung_error = Worker.hung_error
+    calls = []
+
+    def interrupted(worker):
+        calls.append(worker)
+        if len(calls) == 1:
+            interrupt()
+        return hung_error(worker)
+
+    monkeypatch.setattr(Worker, "hung_error", interrupted)
+    on_signal(lambda: engine.stop(timeout=0.1))
+    meet(has_item)
+    assert len(engine.stop(timeout=0.2).hung) == 1
+    assert len(calls) >= 2
+
+
+def test_an_abandoned_start_raises_nothing_foreign(monkeypatch):
+    """A run that is abandoned before there are workers has nothing to do, and ends."""
+    staff = engine_module.staff
+
+    def late(pool, engine):
+        engine.abandon()
+        return staff(pool, engine)
+
+    monkeypatch.setattr(engine_module, "staff", late)
+    report = Pipeline([1]).backend(lambda item: None).run()
+    assert (report.produced, report.state) == (0, "finished")
+
+
+class Interrupted(Exception):
+    """Raised by a handler, as KeyboardInterrupt is."""
+
+
+def test_no_result_is_lost_with_an_interrupt(on_signal):
+    """Whenever a handler raises while results are taken, each result is had once, and all ends."""
+    count, kept, interrupts, armed = 30_000, [], 0, []
+    is_over, this = threading.Event(), threading.get_ident()
+
+    def raise_it():
+        if armed:
+            armed.clear()
+            raise Interrupted
+
+    def shoot():
+        while not is_over.wait(0.0002):
+            signal.pthread_kill(this, signal.SIGUSR1)
+
+    on_signal(raise_it)
+    results = Pipeline(range(count)).transport(lambda item: item).engine().results()
+    shooting = in_thread(shoot)
+    while len(kept) < count or not results.engine.stopped():
+        try:
+            armed.append(True)
+            for item in results:
+                kept.append(item)  # noqa: PERF402  # a call of its own for each
+        except Interrupted:
+            interrupts += 1
+    armed.clear()
+    is_over.set()
+    shooting()
+    assert kept == [*range(count)]
+    assert interrupts > 1
+    assert results.engine.wait().delivered == count
+
+
+def test_an_end_that_is_interrupted_is_done_by_the_next(on_signal):
+    """If a handler raises in who ends the run, whoever waits for the end brings it about."""
+    was_interrupted = threading.Event()
+
+    class Database(Component):
+        def shutdown(self):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            meet(was_interrupted)
+
+    class Look(Transport):
+        database: Database
+
+        def transport(self, item):
+            return item
+
+    def raise_it():
+        raise Interrupted
+
+    on_signal(raise_it)
+    results = Pipeline([1, 2]).transport(Look).engine().results()
+    began = time.monotonic()
+    try:
+        assert list(results) == [1, 2]
+    except Interrupted:
+        was_interrupted.set()
+    was_interrupted.set()
+    report = results.engine.stop()
+    assert time.monotonic() - began < SOON / 2
+    assert (report.state, report.delivered) == ("finished", 2)
+
+
 # -- what is open at the end
+
+
+class Late(Runtime):
+    """Has the first thread of resources wait before it does anything, or has no second one."""
+
+    def __init__(self, gate=None):
+        self.gate = gate
+        self.names = []
+
+    def spawn(self, target, name, last):
+        self.names.append(name)
+        gate = self.gate if self.names.count("m3-resources") == 1 else None
+        if name == "m3-resources" and self.gate is None and self.names.count(name) == 2:
+            raise RuntimeError("can't start new thread")
+
+        def body():
+            if gate is not None and name == "m3-resources":
+                meet(gate)
+            target()
+
+        return super().spawn(body, name, last)
+
+
+def pipeline_with(component):
+    """Return a pipeline of which a stage asks for *component*."""
+
+    class Look(Transport):
+        resource: component
+
+        def transport(self, item):
+            return item
+
+    return Pipeline([1]).transport(Look).backend(lambda item: None)
+
+
+def test_components_are_not_left_set_up_by_a_stop_before_their_setup():
+    """However a setup and the shutdown of a stop come together, what was set up is shut down."""
+    gate, seen = threading.Event(), []
+
+    class Database(Component):
+        def setup(self):
+            seen.append("up")
+
+        def shutdown(self):
+            seen.append("down")
+
+    engine = engine_module.Engine(pipeline_with(Database).plan(), runtime=Late(gate))
+    result = in_thread(engine.start)
+    while "m3-resources" not in engine.runtime.names:
+        pass
+    engine.stop(timeout=0)
+    gate.set()
+    with suppress(M3Error):
+        result()
+    join_threads()
+    assert seen.count("up") == seen.count("down")
+    assert not [each for each in threading.enumerate() if each.name == "m3-conductor"]
+
+
+def test_a_run_ends_though_there_is_no_thread_for_the_shutdown():
+    """Where no further thread can be started that is told, and who ends the run does it all."""
+    downs = []
+
+    class Database(Component):
+        def setup(self):
+            pass
+
+        def shutdown(self):
+            downs.append(self)
+
+    engine = engine_module.Engine(pipeline_with(Database).plan(), runtime=Late())
+    with pytest.raises(StageError, match="can't start new thread"):
+        engine.start()
+    assert engine.report().delivered == 1
+    assert engine.stopped()
+    assert len(downs) == 1
 
 
 def test_a_letter_that_comes_too_late_opens_no_store(at_end, tmp_path):
@@ -345,8 +570,14 @@ def test_what_is_used_is_closed_once_by_the_last():
     with hasty.use():
         assert in_thread(lambda: hasty.close(0.0))() is False
         assert hasty.is_closed
+        assert hasty.close(0.0) is True, "it was said once that it is left to another"
         assert closed == ["patient"]
     assert closed == ["patient", "hasty"]
+    interrupted = LastOut(lambda: closed.append("interrupted"))
+    with interrupted.use():
+        assert interrupted.close() is False, "a signal handler closes it under its own thread"
+        assert closed == ["patient", "hasty"]
+    assert closed == ["patient", "hasty", "interrupted"]
 
 
 def test_a_close_that_fails_is_told_once():
@@ -406,6 +637,58 @@ def test_a_call_that_is_over_its_time_after_the_run_is_no_failure(backend, at_en
     report = engine.wait()
     assert (report.abandoned, report.failed, report.errors) == (1, 0, ())
     assert_accounted(report)
+
+
+def test_a_batch_that_a_checkpoint_has_asked_for_may_go_over_its_time(tmp_path):
+    """A call that is given up ends its worker, also where it was made for a checkpoint."""
+    began, gate, calls = threading.Event(), threading.Event(), []
+
+    class Source(Frontend):
+        def resume(self, position):
+            pass
+
+        def produce(self):
+            yield from (Item(number, number) for number in range(3))
+            meet(began)
+            yield from (Item(number, number) for number in range(3, 43))
+
+    class Gather(Transport):
+        def process_batch(self, items):
+            calls.append(items)
+            if len(calls) == 1:
+                began.set()
+                meet(gate)
+            gate.set()
+            return items
+
+    class Sink(Backend):
+        def commit(self):
+            return 0
+
+        def resume(self, mark):
+            pass
+
+        def process(self, data):
+            pass
+
+    pipeline = Pipeline(Source, state=tmp_path / "state", checkpoint_interval=0.05)
+    pipeline.transport(Gather, batch=Batch(5, period=30), timeout=0.2, on_error="skip")
+    report = pipeline.backend(Sink).run()
+    assert (report.produced, report.delivered, report.failed) == (43, 40, 3)
+
+
+def test_a_worker_that_comes_after_the_last_checkpoint_waits_for_none(tmp_path):
+    """A successor that is made when all rounds are over does not wait for errands."""
+    (tmp_path / "in.txt").write_text("a\n")
+    pipeline = Pipeline("file", path=tmp_path / "in.txt", state=tmp_path / "state")
+    engine = pipeline.backend("file", path=tmp_path / "out.txt").engine()
+    engine.start()
+
+    class Successor:
+        errands = Errands(Runtime())
+
+    engine.stores.take_in(Successor)
+    in_thread(Successor.errands.serve)()
 
 
 def test_a_worker_that_was_replaced_does_not_end_the_run(at_end):
