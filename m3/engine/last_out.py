@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from m3._threads import Held
+from m3._threads import Among, Held
 
 __all__ = ("LEAST", "LastOut")
 
@@ -23,7 +23,8 @@ class LastOut:
     """
 
     def __init__(self, close: Callable[[], object]) -> None:
-        self.is_closed = self._is_used = False
+        self.is_closed = False
+        self._users: list[object] = []
         self._close_it: Callable[[], object] | None = close
         self._turn = threading.RLock()
 
@@ -31,12 +32,8 @@ class LastOut:
     def use(self) -> Iterator[None]:
         """Have it to oneself in a ``with`` block; blocks while another thread has it."""
         try:
-            with self._turn:
-                self._is_used = True  # a signal handler may close it in this very thread
-                try:
-                    yield
-                finally:
-                    self._is_used = False
+            with self._turn, Among(self._users, self):
+                yield
         finally:
             if self.is_closed:
                 self.close(0.0)
@@ -51,7 +48,7 @@ class LastOut:
         was_closed, self.is_closed = self.is_closed, True
         patience = -1.0 if seconds is None else max(seconds, LEAST)
         with Held(self._turn, 0.0 if was_closed and seconds is not None else patience) as is_mine:
-            is_alone = is_mine and not self._is_used
+            is_alone = is_mine and not self._users  # but a signal handler's own thread
             if is_alone:
                 self._close_once()
         return is_alone or was_closed
