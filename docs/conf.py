@@ -26,6 +26,6 @@ autodoc_default_options = {"show-inheritance": True}
 nitpick_ignore_regex = [
     ("py:.*", r"(?!m3\b).*"),
     ("py:obj", r"m3\.stages\.(In|Out)"),  # type variables
-    ("py:class", r"m3\._(edge\.Edge|parking\.Switch)"),  # not public
+    ("py:class", r"m3\._(edge\.Edge|loops\.Taker|parking\.Switch)"),  # not public
     ("py:class", r"m3\.(connectors|testing)\._.*"),  # what theirs have in common; likewise
 ]
