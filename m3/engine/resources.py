@@ -90,7 +90,8 @@ class Resources:
         self._thread: Thread | None = None
         self._at_work: set[object] = set()
         self._lock = RLock()
-        self._is_halted = self._is_over = self._is_stopping = self._is_given_up = False
+        self._is_halted = self._is_over = self._is_stopping = False
+        self._is_given_up = self._are_late = False
         self._supplied: list[tuple[Any, list[str]]] = []
 
     def patch(self, asked_for: type | str, replacement: Any) -> None:
@@ -175,7 +176,11 @@ class Resources:
             self._thread.join()  # it has nothing more to do
 
     def give_up(self) -> None:
-        """Note as failures those that are still being set up or shut down; once."""
+        """
+        Note as failures those that are still being set up or shut down.
+
+        Only the first time: a shutdown that begins after that is not late.
+        """
         with self._lock:
             if self._conductor is None or self._is_given_up:
                 return
@@ -189,7 +194,7 @@ class Resources:
                 for busy in self._conductor.busy()
             ]
             self._errors += late
-            self._is_given_up = bool(late)
+            self._is_given_up, self._are_late = True, bool(late)
 
     def _spawn(self, act: Callable[[], object], *, up: bool) -> None:
         errors: list[M3Error] = []
@@ -201,7 +206,7 @@ class Resources:
             if error is not None:
                 errors.append(StageError(error, stage="resources", worker=0))
             self.are_up = up and not (errors or self._is_halted or self._is_stopping)
-            if not self._is_given_up:
+            if not self._are_late:  # else they are told of already
                 self._errors += errors
             errors.clear()
             self._at_work.discard(body)

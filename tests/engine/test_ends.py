@@ -415,6 +415,27 @@ def test_components_are_not_left_set_up_by_a_stop_before_their_setup():
     assert not [each for each in threading.enumerate() if each.name == "m3-conductor"]
 
 
+def test_a_shutdown_that_begins_after_the_deadline_is_not_late(at_end):
+    """Components are shut down after a worker hung; that they take a while then is no failure."""
+    has_item, may_end = threading.Event(), threading.Event()
+
+    class Database(Component):
+        def shutdown(self):
+            meet(may_end)
+
+    class Hung(Hanging):
+        database: Database
+
+    engine = Pipeline([1]).backend(Hung(has_item, at_end)).start()
+    meet(has_item)
+    report = engine.stop(timeout=0.1)
+    assert len(report.hung) == 1
+    at_end.set()
+    engine.workers[0].thread.join(SOON)
+    assert engine.report().errors == ()
+    may_end.set()
+
+
 def test_a_run_ends_though_there_is_no_thread_for_the_shutdown():
     """Where no further thread can be started that is told, and who ends the run does it all."""
     downs = []
