@@ -175,6 +175,7 @@ def test_a_stop_is_in_time_while_the_run_that_has_ended_is_closed():
     assert time.monotonic() - began < SOON / 2
     may_close.set()
     assert engine.wait().state == "finished"
+    join_threads()
 
 
 # -- who stops
