@@ -295,7 +295,7 @@ class Interrupted(Exception):
 
 def test_no_result_is_lost_with_an_interrupt(on_signal):
     """Whenever a handler raises while results are taken, each result is had once, and all ends."""
-    count, kept, interrupts, armed = 30_000, [], 0, []
+    count, kept, interrupts, armed = 200_000, [], 0, []
     is_over, this = threading.Event(), threading.get_ident()
 
     def raise_it():
@@ -321,7 +321,7 @@ def test_no_result_is_lost_with_an_interrupt(on_signal):
     is_over.set()
     shooting()
     assert kept == [*range(count)]
-    assert interrupts > 1
+    assert interrupts > 0
     assert results.engine.wait().delivered == count
 
 
@@ -354,6 +354,7 @@ def test_an_end_that_is_interrupted_is_done_by_the_next(on_signal):
     report = results.engine.stop()
     assert time.monotonic() - began < SOON / 2
     assert (report.state, report.delivered) == ("finished", 2)
+    join_threads()  # one of them may just have been started when that was interrupted
 
 
 # -- what is open at the end
