@@ -10,7 +10,7 @@ exchanges and queues are those of kombu.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from m3.components.component import Component
 from m3.errors import BusError, BusTimeoutError, ConfigError
@@ -18,7 +18,7 @@ from m3.messaging.awaited import Awaited
 from m3.messaging.entities import Delivery, Exchange, Message, Publication, Queue
 from m3.messaging.listening import ListeningThread
 
-__all__ = ("PATIENCE", "Bus", "Consumer", "Listener")
+__all__ = ("PATIENCE", "Bus", "Consumer", "Listener", "begun")
 
 PATIENCE = 30.0
 """The default for how many seconds :meth:`Bus.publish` takes at most."""
@@ -232,6 +232,36 @@ class Listener(Protocol):
 
     def close(self) -> None:
         """Hear nothing more."""
+
+
+class Beginning(Protocol):
+    """What a bus makes for somebody to receive with, before it has begun."""
+
+    def begin(self) -> None:
+        """Begin to receive."""
+
+    def close(self) -> None:
+        """Receive nothing more; it need not have begun."""
+
+
+B = TypeVar("B", bound=Beginning)
+
+
+def begun(consumer: B, consumers: "set[Any]", is_connected: Callable[[], bool]) -> B:
+    """
+    Let *consumer* begin as one of *consumers*, and return it; close it if that fails.
+
+    It is closed as well if the bus was shut down meanwhile, and *is_connected* says so.
+    """
+    try:
+        consumers.add(consumer)
+        consumer.begin()
+        if not is_connected():
+            consumer.close()
+    except BaseException:
+        consumer.close()
+        raise
+    return consumer
 
 
 class Consumer:

@@ -4,19 +4,17 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Self, TypeVar
+from typing import Self
 
 from m3.errors import BusError, ConfigError
 from m3.messaging._memory.broker import Broker
 from m3.messaging._memory.consumer import MemoryConsumer
 from m3.messaging._memory.listener import MemoryListener
-from m3.messaging.bus import PATIENCE, Bus, asked_for
+from m3.messaging.bus import PATIENCE, Bus, asked_for, begun
 from m3.messaging.entities import Exchange, Message, Queue
 from m3.messaging.every import call_all
 
 __all__ = ("MemoryBus",)
-
-C = TypeVar("C", MemoryConsumer, MemoryListener)
 
 _brokers: dict[str, Broker] = {}
 _lock = threading.Lock()
@@ -106,7 +104,7 @@ class MemoryBus(Bus):
         broker = self._connected()
         queues = asked_for(queues, prefetch)
         consumer = MemoryConsumer(broker, queues, prefetch, forget=self._consumers.discard)
-        return self._begun(consumer, broker)
+        return begun(consumer, self._consumers, lambda: self._broker is broker)
 
     def listen(
         self,
@@ -117,19 +115,7 @@ class MemoryBus(Bus):
         """See :meth:`Bus.listen`; who publishes calls *hear*."""
         broker = self._connected()
         listener = MemoryListener(broker, queue, hear, ended, forget=self._consumers.discard)
-        return self._begun(listener, broker)
-
-    def _begun(self, consumer: C, broker: Broker) -> C:
-        """Let a consumer begin, and return it; close it if it does not come to that."""
-        try:
-            self._consumers.add(consumer)
-            consumer.begin()
-            if self._broker is not broker:  # it was shut down meanwhile
-                consumer.close()
-        except BaseException:
-            consumer.close()
-            raise
-        return consumer
+        return begun(listener, self._consumers, lambda: self._broker is broker)
 
     def _connected(self) -> Broker:
         broker = self._broker

@@ -12,7 +12,7 @@ from m3.messaging._sqlite.clerk import Clerk
 from m3.messaging._sqlite.consumer import SqliteConsumer
 from m3.messaging._sqlite.database import Database
 from m3.messaging._sqlite.jobs import Job
-from m3.messaging.bus import PATIENCE, Bus, asked_for, outcomes_of
+from m3.messaging.bus import PATIENCE, Bus, asked_for, begun, outcomes_of
 from m3.messaging.entities import Exchange, Message, Publication, Queue
 from m3.messaging.every import call_all
 
@@ -123,15 +123,7 @@ class SqliteBus(Bus):
         clerk = self._connected()
         queues = asked_for(queues, prefetch)
         consumer = SqliteConsumer(clerk, queues, prefetch, forget=self._consumers.discard)
-        try:
-            self._consumers.add(consumer)
-            consumer.begin()
-            if self._clerk is not clerk:  # it was shut down meanwhile
-                consumer.close()
-        except BaseException:
-            consumer.close()
-            raise
-        return consumer
+        return begun(consumer, self._consumers, lambda: self._clerk is clerk)
 
     def _connected(self) -> Clerk:
         clerk = self._clerk

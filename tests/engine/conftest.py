@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from workbench import join_threads
 
 
 @pytest.fixture(autouse=True)
@@ -11,3 +12,12 @@ def no_thread_left():
     yield
     left = [thread.name for thread in threading.enumerate() if thread.name.startswith("m3-")]
     assert left == []
+
+
+@pytest.fixture
+def at_end():
+    """An event that is set at the end of the test, for user code to hang on until then."""
+    event = threading.Event()
+    yield event
+    event.set()
+    join_threads()

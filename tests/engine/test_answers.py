@@ -229,14 +229,6 @@ def test_what_a_hung_worker_holds_is_refused_once(at_end):
     assert kinds(source) == {1: AbandonedError}
 
 
-@pytest.fixture
-def at_end():
-    """An event that is set at the end of the test, for user code to hang on until then."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
 # -- the frontend's own code
 
 

@@ -28,15 +28,6 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-def at_end():
-    """An event that is set at the end of the test, for user code to hang on until then."""
-    event = threading.Event()
-    yield event
-    event.set()
-    join_threads()
-
-
-@pytest.fixture
 def on_signal():
     """Return a function that sets the handler of SIGUSR1, until the end of the test."""
     before = signal.getsignal(signal.SIGUSR1)

@@ -8,7 +8,7 @@ import time
 from textwrap import dedent
 
 import pytest
-from workbench import SOON, Blocked, Keep, assert_accounted, in_thread, join_threads, meet
+from workbench import SOON, Blocked, Keep, assert_accounted, in_thread, meet
 
 from m3 import Backend, Batch, Frontend, Pipeline
 from m3.errors import EngineStateError, HungWorkerError, PipelineError, StageError
@@ -47,15 +47,6 @@ class Gate(Backend):
 
     def waits_in_user_code(self):
         self.gate.wait()
-
-
-@pytest.fixture
-def at_end():
-    """An event that is set at the end of the test, for user code to hang on until then."""
-    event = threading.Event()
-    yield event
-    event.set()
-    join_threads()
 
 
 def test_stop_delivers_what_is_queued():

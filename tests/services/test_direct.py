@@ -7,6 +7,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
+from echoes import Echo
 
 from m3.errors import AbandonedError, ComponentError
 from m3.services import (
@@ -15,24 +16,11 @@ from m3.services import (
     ServiceContainer,
     ServiceStateError,
     direct,
-    rpc,
 )
 from m3.services import managed as managed_threads
 from m3.services.managed import ManagedThreads
 
 PATIENCE = 20.0
-
-
-class Echo:
-    name = "echo"
-
-    @rpc
-    def echo(self, value):
-        return value
-
-    @rpc
-    def fail(self):
-        raise ValueError("the method's own")
 
 
 @pytest.fixture

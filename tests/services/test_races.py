@@ -5,6 +5,7 @@ import threading
 import uuid
 
 import pytest
+from echoes import Echo
 
 from m3.errors import AbandonedError, ComponentError, StageError
 from m3.services import (
@@ -16,18 +17,6 @@ from m3.services import (
 )
 
 PATIENCE = 20.0
-
-
-class Echo:
-    name = "echo"
-
-    @rpc
-    def echo(self, value):
-        return value
-
-    @rpc
-    def fail(self):
-        raise ValueError("the method's own")
 
 
 class Peer(Echo):
