@@ -18,7 +18,7 @@ from m3.engine.books import Books
 from m3.engine.callbacks import Callbacks
 from m3.engine.deadline import Deadline
 from m3.engine.failures import Failures
-from m3.engine.last_out import LEAST
+from m3.engine.last_out import CLOSING
 from m3.engine.limits import FailureLimits
 from m3.engine.plan import Plan
 from m3.engine.pools import Layout, lay_out, needs_tokens
@@ -462,7 +462,7 @@ class Engine:
         if self._holds_lock():
             return
         left = self._deadline.left()
-        with Held(self._lock, -1.0 if left is None else max(left, LEAST)) as is_mine:
+        with Held(self._lock, -1.0 if left is None else max(left, CLOSING)) as is_mine:
             if not is_mine:
                 return
             has_been = self.stopped()

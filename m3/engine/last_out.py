@@ -6,10 +6,13 @@ from contextlib import contextmanager
 
 from m3._threads import Among, Held
 
-__all__ = ("LEAST", "LastOut")
+__all__ = ("CLOSING", "LEAST", "LastOut")
 
 LEAST = 0.5
 """Seconds that one who uses it is waited for in any case: a write takes as long on a slow disk."""
+
+CLOSING = 5 * LEAST
+"""Seconds in which a run closes, at its deadline, the few stores that it has."""
 
 
 class LastOut:
